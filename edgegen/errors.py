@@ -1,0 +1,99 @@
+"""The one error tree. Each class carries the exit code of the command and the HTTP status of the server.
+
+    EdgegenError                 1   500
+    +-- UsageError               2   400   the call is wrong: unknown task, language, option
+    |   +-- OptionError          2   400   an option is out of its range
+    +-- DataError                3   422   the data is wrong: broken line, wrong type, empty catalogue
+    |   +-- MappingError         3   422   a catalogue column cannot be mapped to a fact
+    +-- NotFoundError            4   404   a file, product or pack is not there
+    +-- PackError                5   503   a pack is damaged, unknown or cannot be loaded
+    +-- EngineError              6   503   the native engine failed
+    |   +-- PromptTooLongError   6   413   the prompt does not fit the context
+    |   +-- BusyError            6   503   the queue is full
+    +-- StorageError             7   507   no space left, or the target cannot be written
+    +-- MissingExtraError        8   501   an optional part is not installed
+    +-- ConvertError             9   422   a checkpoint that cannot be converted faithfully
+
+A message says what happened, to what, and what to do next. Nothing matches on its text.
+"""
+
+
+class EdgegenError(Exception):
+    """Base of every error that edgegen raises on purpose."""
+
+    exit_code = 1
+    http_status = 500
+
+
+class UsageError(EdgegenError):
+    """The call is wrong: an unknown task, language or option."""
+
+    exit_code = 2
+    http_status = 400
+
+
+class OptionError(UsageError):
+    """An option is out of its range."""
+
+
+class DataError(EdgegenError):
+    """Data is wrong: a broken line, a fact of the wrong type, an empty catalogue."""
+
+    exit_code = 3
+    http_status = 422
+
+
+class MappingError(DataError):
+    """A catalogue column cannot be mapped to a fact."""
+
+
+class NotFoundError(EdgegenError):
+    """A file, product or pack is not there."""
+
+    exit_code = 4
+    http_status = 404
+
+
+class PackError(EdgegenError):
+    """A pack is damaged, unknown or cannot be loaded."""
+
+    exit_code = 5
+    http_status = 503
+
+
+class EngineError(EdgegenError):
+    """The native engine failed."""
+
+    exit_code = 6
+    http_status = 503
+
+
+class PromptTooLongError(EngineError):
+    """The prompt does not fit the context."""
+
+    http_status = 413
+
+
+class BusyError(EngineError):
+    """The queue is full; try again later."""
+
+
+class StorageError(EdgegenError):
+    """No space left, or the target cannot be written."""
+
+    exit_code = 7
+    http_status = 507
+
+
+class MissingExtraError(EdgegenError):
+    """An optional part of edgegen is not installed."""
+
+    exit_code = 8
+    http_status = 501
+
+
+class ConvertError(EdgegenError):
+    """A checkpoint that cannot be converted faithfully."""
+
+    exit_code = 9
+    http_status = 422

@@ -1,0 +1,133 @@
+"""The tasks: one file each, found by scanning this folder; the file's name is the task's name.
+
+A task says which sections and facts it needs, what a text must mention, how long it may get, and holds the template text
+that is used when no text of the model passes. Training, serving and evaluation all go through the same object. To add a
+task, add a file that defines `TASK`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+
+from edgegen import patterns, slots
+from edgegen.domain import Lang, Request
+from edgegen.errors import DataError, UsageError
+from edgegen.patterns import Pattern, View
+from edgegen.slots import Prompt, Segment
+
+EVIDENCE = (
+    "similar_shoppers", "also_bought", "liked", "bought", "viewed", "match", "quote", "trending", "new", "sales", "rating",
+    "reviews", "discount", "price", "feature", "material", "style", "flavor", "scent", "occasion", "audience", "color",
+    "season", "origin", "capacity", "size", "weight", "warranty", "shipping", "returns", "tags",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """How many sections with a label a request must have, and which facts each of them."""
+
+    label: str
+    least: int = 1
+    most: int = 1
+    facts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One step of a template: the first pattern that can be filled, once or for `each` section with a label."""
+
+    patterns: tuple[str, ...]
+    each: str | None = None
+    optional: bool = False
+    joiner: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One kind of text.
+
+    `mentions` are keys whose facts the text must name (of every item when the task writes about several); `shows` is how
+    many further facts it must use. `max_new_tokens` bounds the text, `choices` marks a task that is decoded along a
+    given list of texts and not freely.
+    """
+
+    name: str
+    about: str
+    needs: tuple[Needs, ...]
+    mentions: tuple[str, ...] = ("name",)
+    shows: int = 1
+    max_new_tokens: int = 96
+    max_sentences: int = 3
+    temperature: float = 0.7
+    choices: bool = False
+    template: Mapping[Lang, tuple[Line, ...]] | None = None
+
+    def check(self, request: Request) -> None:
+        """Raise DataError where the request lacks what this task needs."""
+        for need in self.needs:
+            found = request.labelled(need.label)
+            if not need.least <= len(found) <= need.most:
+                span = str(need.least) if need.least == need.most else f"{need.least} to {need.most}"
+                raise DataError(f"Task {self.name!r} needs {span} section(s) {need.label!r}, got {len(found)}.")
+            for key in need.facts:
+                if any(section.get(key) is None for section in found):
+                    raise DataError(f"Task {self.name!r} needs the fact {key!r} in every section {need.label!r}.")
+
+    def prompt(self, request: Request) -> Prompt:
+        """The bound prompt for a request. Raises DataError when the request does not fit the task."""
+        self.check(request)
+        return slots.bind(request)
+
+    def draft(self, prompt: Prompt) -> list[Segment]:
+        """The template text for a prompt, as segments."""
+        if self.template is None:
+            raise DataError(f"Task {self.name!r} has no template.")
+        view, out = View(prompt), list[Segment]()
+        joiner = " " if prompt.request.lang == "en" else ""
+        for line in self.template[prompt.request.lang]:
+            for scope in _scopes(line, prompt):
+                sentence = _first(line, view if scope is None else view.scoped(scope))
+                if sentence is not None:
+                    out += [line.joiner if line.joiner is not None else joiner] * bool(out) + sentence
+        return out
+
+
+def _scopes(line: Line, prompt: Prompt) -> list[int | None]:
+    sections = prompt.request.sections
+    if line.each is None:
+        return [next((i for i, s in enumerate(sections) if s.label == "item"), None)]
+    return [i for i, s in enumerate(sections) if s.label == line.each]
+
+
+def _first(line: Line, view: View) -> list[Segment] | None:
+    for pattern in _parsed(line.patterns):
+        filled = patterns.fill(pattern, view)
+        if filled is not None:
+            return filled
+    if line.optional:
+        return None
+    raise DataError(f"Template line {line.patterns[-1]!r} cannot be filled. End it with a pattern that needs no optional fact.")
+
+
+@cache
+def _parsed(sources: tuple[str, ...]) -> tuple[Pattern, ...]:
+    return tuple(map(patterns.parse, sources))
+
+
+@cache
+def names() -> tuple[str, ...]:
+    """The names of all tasks, sorted."""
+    return tuple(sorted(m.name for m in pkgutil.iter_modules(__path__)))
+
+
+def get(name: str) -> Task:
+    """The task with this name. Raises UsageError for an unknown one."""
+    if name not in names():
+        raise UsageError(f"Unknown task {name!r}. Known: {', '.join(names())}.")
+    task = importlib.import_module(f"{__name__}.{name}").TASK
+    assert isinstance(task, Task), f"tasks/{name}.py must define TASK"  # noqa: S101 - a programmer's error, not a user's
+    return task
