@@ -117,11 +117,15 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is to be explained: a task's name, a language and the sections it draws on."""
+    """What is to be explained: a task's name, a language and the sections it draws on.
+
+    `choices` are the texts that may be answered, for tasks that choose (the shop's category paths).
+    """
 
     task: str
     lang: Lang
     sections: tuple[Section, ...]
+    choices: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse a language that edgegen does not write."""

@@ -97,13 +97,23 @@ class View:
     def candidates(self, hole: Hole) -> Iterator[tuple[int, int, Fact]]:
         """Facts that fit the hole, unused ones (and those that may be named again) only."""
         for index, section in self.order(hole.item):
+            if self._foreign(index) and hole.key not in REUSABLE:
+                continue
             for at, fact in enumerate(section):
                 if _fits(fact, hole.key) and (fact.key in REUSABLE or (index, at) not in self.used):
                     yield index, at, fact
 
+    def _foreign(self, index: int) -> bool:
+        # A sentence about one reason or one recommender must not borrow another's evidence.
+        sections = self.prompt.request.sections
+        return self.scope is not None and index != self.scope and sections[self.scope].label != "item"
+
     def holds(self, condition: Condition) -> bool:
         """Whether a condition is met by the facts, used or not."""
-        found = [f for _, section in self.order(None) for f in section if f.key == condition.key and f.value is not False]
+        found = [
+            f for index, section in self.order(None) if not self._foreign(index)
+            for f in section if f.key == condition.key and f.value is not False
+        ]  # fmt: skip
         if condition.absent:
             return not found
         return any(condition.level is None or fact.level is condition.level for fact in found)

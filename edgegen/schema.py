@@ -63,3 +63,14 @@ def alias_table() -> Mapping[str, str]:
 def _key(name: str, entry: Mapping[str, Any]) -> Key:
     low, high = map(Decimal, entry["levels"]) if "levels" in entry else (None, None)
     return Key(name, Kind(entry["kind"]), {"en": entry["en"], "zh": entry["zh"]}, tuple(entry["aliases"]), low, high)
+
+
+def thirds(place: float) -> Level:
+    """The hint for a price at `place` (0 to 1) of its category's span."""
+    return Level.LOW if place <= 1 / 3 else Level.HIGH if place >= 2 / 3 else Level.MID
+
+
+def aspect_level(stars: Decimal, scale: Decimal) -> Level:
+    """The hint for a shopper's own stars: 4 of 5 and up is high, 2 and down is low."""
+    share = stars / scale
+    return Level.HIGH if share >= Decimal("0.75") else Level.LOW if share <= Decimal("0.45") else Level.MID

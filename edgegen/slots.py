@@ -31,9 +31,9 @@ Part = Literal["value", "label", "digits"]
 _DIGITS = re.compile(r"\d+(?:[.,:/x×~-]\d+)*%?")
 _MARK = re.compile(r"<\|v(\d{1,2})\|>")
 _PARTIAL = re.compile(r"<(?:\|(?:v(?:\d{1,2}\|?)?)?)?$")
-_SENTENCE_START = re.compile(r"(?:^|[.!?:]\s+|\n\s*)[\"“]?$")
+_SENTENCE_START = re.compile(r"(?:^|[.!?]\s+|\n\s*)[\"“]?$")
 _ARTICLE = re.compile(r"\b([Aa])n? $")
-_ARTICLE_TAIL = re.compile(r"(?:\b[Aa]n? ?|[.!?:\n]\s*)$")
+_ARTICLE_TAIL = re.compile(r"(?:\b[Aa]n? ?|[.!?\n]\s*)$")
 
 
 @dataclass(frozen=True, slots=True)

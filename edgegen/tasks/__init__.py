@@ -68,6 +68,8 @@ class Task:
 
     def check(self, request: Request) -> None:
         """Raise DataError where the request lacks what this task needs."""
+        if self.choices and not request.choices:
+            raise DataError(f"Task {self.name!r} needs choices: the shop's category paths. Give them with the catalogue.")
         for need in self.needs:
             found = request.labelled(need.label)
             if not need.least <= len(found) <= need.most:
@@ -84,6 +86,8 @@ class Task:
 
     def draft(self, prompt: Prompt) -> list[Segment]:
         """The template text for a prompt, as segments."""
+        if self.choices:
+            return _closest(prompt.request)
         if self.template is None:
             raise DataError(f"Task {self.name!r} has no template.")
         view, out = View(prompt), list[Segment]()
@@ -94,6 +98,18 @@ class Task:
                 if sentence is not None:
                     out += [line.joiner if line.joiner is not None else joiner] * bool(out) + sentence
         return out
+
+
+def _closest(request: Request) -> list[Segment]:
+    """The choice that shares most of its letters, in pairs, with the request's words; the first among equals."""
+    words = " ".join(str(fact.value) for section in request.sections for fact in section)
+    known = _bigrams(words)
+    return [max(request.choices, key=lambda choice: len(known & _bigrams(choice)) / (1 + len(_bigrams(choice))))]
+
+
+def _bigrams(text: str) -> set[str]:
+    folded = text.casefold()
+    return {folded[i : i + 2] for i in range(len(folded) - 1)}
 
 
 def _scopes(line: Line, prompt: Prompt) -> list[int | None]:

@@ -1,0 +1,72 @@
+"""Checkpoint folder -> pack: convert, compare with the checkpoint, quantize, compare again, describe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from convert import gpt2, quantize, verify
+from convert.output import whole
+from edgegen import pack
+from edgegen import tasks as known
+from edgegen.domain import LANGS, Lang
+from edgegen.errors import UsageError
+
+
+def build_pack(
+    checkpoint: Path,
+    out: Path,
+    *,
+    quant: str = "q8_0",
+    name: str,
+    version: str,
+    languages: Sequence[Lang],
+    tasks: Sequence[str],
+    provenance: dict[str, Any],
+    evaluation: dict[str, Any],
+    licence: str,
+) -> Path:
+    """Build and verify a pack in `out`, replacing one that is there; returns `out`.
+
+    Raises UsageError, OptionError, NotFoundError, ConvertError, StorageError; then `out` is as it was.
+    """
+    kind = quantize.check_type(quant)
+    _check(out, languages, tasks)
+    opened = gpt2.open_checkpoint(checkpoint)
+    pairs = verify.samples(tasks, languages)
+    with whole(out) as part:
+        part.mkdir()
+        model, exact = part / pack.MODEL, part / "exact.gguf"
+        gpt2.write(opened, exact, name=name, licence=licence)
+        equality = {"f32": asdict(found := verify.compare(opened, exact, pairs))}
+        verify.require_equal(found, exact)
+        if kind == "f32":
+            exact.replace(model)
+        else:
+            quantize.quantize(exact, model, kind)
+            exact.unlink()
+            equality[kind] = asdict(verify.compare(opened, model, pairs))
+        manifest = pack.Manifest(
+            name=name, version=version, languages=tuple(languages), tasks=tuple(tasks), architecture="gpt2", quantization=kind,
+            files=pack.describe(part, [pack.MODEL]), licence=licence, evaluation=evaluation, equality=equality,
+            provenance=provenance | {"tensor_types": quantize.tensor_types(model)},
+        )  # fmt: skip
+        pack.write_manifest(part, manifest)
+        pack.load(part)
+    return out
+
+
+def _check(out: Path, languages: Sequence[Lang], tasks: Sequence[str]) -> None:
+    if not languages or not tasks:
+        raise UsageError("A pack needs one language and one task at least. Name them.")
+    for lang in languages:
+        if lang not in LANGS:
+            raise UsageError(f"Unknown language {lang!r}. Known: {', '.join(LANGS)}.")
+    for task in tasks:
+        known.get(task)
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is a file; a pack is a folder. Choose another path.")
+    if out.is_dir() and any(out.iterdir()) and not (out / pack.MANIFEST).is_file():
+        raise UsageError(f"{out} holds something that is not a pack. Choose an empty or new folder.")

@@ -1,0 +1,62 @@
+"""Whole output or none: what is written gets its name only when it is finished. Knows no model."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from edgegen.errors import StorageError
+
+
+@contextmanager
+def whole(target: Path) -> Iterator[Path]:
+    """A temporary path beside `target` for a file or folder; it takes the target's place when the block ends well.
+
+    Raises StorageError where the disk is full or the target cannot be written; then nothing is left behind.
+    """
+    part = target.parent / f".{target.name}.partial-{os.getpid()}"
+    try:
+        part.parent.mkdir(parents=True, exist_ok=True)
+        remove(part)
+        yield part
+        _swap(part, target)
+    except OSError as error:
+        where = error.filename or target
+        raise StorageError(f"Cannot write {target}: {error.strerror or error} ({where}). Free some space, or choose another path.") from error
+    finally:
+        remove(part)
+
+
+def _swap(part: Path, target: Path) -> None:
+    """Put `part` in the target's place; a folder that is there is moved aside first, because folders cannot be replaced."""
+    if not target.is_dir():
+        part.replace(target)
+        return
+    old = part.with_name(part.name + ".old")
+    remove(old)
+    target.replace(old)
+    try:
+        part.replace(target)
+    except OSError:
+        old.replace(target)
+        raise
+    remove(old)
+
+
+def remove(path: Path) -> None:
+    """Delete a file or folder if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def need(folder: Path, size: int) -> None:
+    """Raise StorageError unless `size` bytes are free where `folder` is or will be."""
+    there = next(path for path in [folder, *folder.absolute().parents] if path.exists())
+    free = shutil.disk_usage(there).free
+    if free < size:
+        raise StorageError(f"{there} has {free >> 20} MiB free, {-(-size >> 20)} MiB are needed. Free some space, or choose another path.")

@@ -1,0 +1,168 @@
+"""Compares a GGUF model in llama.cpp with the PyTorch checkpoint it came from: tokens, logits, greedy text.
+
+KL divergence of a position: sum P log(P / Q) in nats, P the checkpoint's distribution, Q the GGUF's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from convert.gpt2 import Checkpoint
+from edgegen import tasks
+from edgegen.domain import Lang
+from edgegen.engine.backend import Batch, Logits
+from edgegen.engine.llama import LlamaBackend, LlamaOptions
+from edgegen.engine.loop import encode
+from edgegen.errors import ConvertError
+from edgegen.slots import Piece
+from edgegen.train.corpus import generate
+from edgegen.train.dataset import Encoder, Example
+from edgegen.train.pairs import Pair
+
+TOLERANCE = 0.05
+"""The largest difference of logits that rounding explains; llama.cpp keeps keys, values and GELU in half precision."""
+_GREEDY_TOKENS = 32
+_HARD_TEXTS = (
+    "It's 4 cups,  we'll say - don't\n\n wait \t now", "  leading, trailing  ", "木桌很结实，适合小户型。", "price<|v1|> and <|end|>",
+    "naïve café 😀 Ünïcode ½ ٣", "don'T 'S x'Re", "\u00a0\u3000a\u2028b",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Equality:
+    """How alike the two models are, over `positions` tokens of real prompts and texts."""
+
+    positions: int
+    max_logit_error: float
+    mean_kl: float
+    top1_agreement: float
+    greedy_equal: int
+    greedy_prompts: int
+
+
+def samples(names: Iterable[str], languages: Iterable[Lang], each: int = 1) -> list[Pair]:
+    """Held-out pairs of the corpus, `each` of every task and language."""
+    languages = list(languages)
+    return list(chain.from_iterable(generate.pairs(name, lang, "test", each, 1) for name in names for lang in languages))
+
+
+def compare(checkpoint: Checkpoint, path: Path, pairs: Sequence[Pair]) -> Equality:
+    """Measure a GGUF against its checkpoint. Raises ConvertError where it tokenises differently or gives no numbers."""
+    encoder = Encoder(checkpoint.tokenizer)
+    context = checkpoint.model.config.n_positions
+    examples = [e for e in map(encoder.pair, pairs) if len(e.ids) <= context]
+    if not examples:
+        raise ConvertError(f"None of the {len(pairs)} sample texts fits the {context} positions of {checkpoint.folder}. Train a longer context.")
+    backend = LlamaBackend(path, LlamaOptions(max_sequences=1))
+    try:
+        _check_tokens(backend, encoder, pairs)
+        rows = [_row(_reference(checkpoint, e), _logits(backend, e.ids)) for e in examples]
+        greedy = [_greedy_equal(checkpoint, backend, e) for e in examples[:8]]
+    finally:
+        backend.close()
+    return _summary(rows, greedy)
+
+
+def require_equal(found: Equality, path: Path) -> None:
+    """Raise ConvertError where an unquantized GGUF differs by more than rounding."""
+    if not found.max_logit_error <= TOLERANCE:
+        raise ConvertError(
+            f"{path.name} does not compute what the checkpoint computes: logits differ by {found.max_logit_error:.3g}, "
+            f"more than {TOLERANCE}. Nothing was written; please report the checkpoint's config.json."
+        )
+
+
+def _check_tokens(backend: LlamaBackend, encoder: Encoder, pairs: Sequence[Pair]) -> None:
+    prompts: list[tuple[Piece, ...]] = [tasks.get(p.request.task).prompt(p.request).pieces for p in pairs]
+    for pieces in [*prompts, *((text,) for text in _HARD_TEXTS)]:
+        ours = [encoder.text_ids(piece) for piece in pieces if isinstance(piece, str)]
+        theirs = [encode(backend, [piece]) for piece in pieces if isinstance(piece, str)]
+        for mine, other, text in zip(ours, theirs, (p for p in pieces if isinstance(p, str)), strict=True):
+            if mine != other:
+                raise ConvertError(f"llama.cpp splits {text!r} into other tokens than the checkpoint's tokenizer. Use a GPT-2 tokenizer.")
+        encode(backend, [piece for piece in pieces if not isinstance(piece, str)])
+
+
+@torch.inference_mode()
+def _reference(checkpoint: Checkpoint, example: Example) -> Logits:
+    logits: Logits = checkpoint.model(torch.from_numpy(example.ids.astype(np.int64))[None]).logits[0].float().numpy()
+    return logits
+
+
+def _logits(backend: LlamaBackend, ids: npt.NDArray[np.int32]) -> Logits:
+    """Logits after every token of one sequence, float32 [len(ids), n_vocab]."""
+    batch = Batch()
+    for pos, token in enumerate(ids):
+        batch.add(int(token), pos, (0,), wanted=True)
+    rows = backend.decode(batch)
+    backend.drop(0)
+    return rows
+
+
+def _row(expected: Logits, got: Logits) -> tuple[int, float, float, int]:
+    """Positions, largest error, summed KL, positions with the same best token."""
+    if not np.isfinite(got).all():
+        raise ConvertError("llama.cpp gives logits that are not numbers for this model. Use another quantization.")
+    p, q = _log_softmax(expected), _log_softmax(got)
+    kl = float((np.exp(p) * (p - q)).sum())
+    return len(got), float(np.abs(expected - got).max()), kl, int((expected.argmax(-1) == got.argmax(-1)).sum())
+
+
+def _log_softmax(logits: Logits) -> npt.NDArray[np.float64]:
+    shifted = logits.astype(np.float64) - logits.max(-1, keepdims=True)
+    result: npt.NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    return result
+
+
+def _greedy_equal(checkpoint: Checkpoint, backend: LlamaBackend, example: Example) -> bool:
+    prompt = [int(token) for token in example.ids[: example.start]]
+    room = min(_GREEDY_TOKENS, checkpoint.model.config.n_positions - len(prompt))
+    expected = greedy_reference(checkpoint, prompt, room)
+    return expected == greedy(backend, prompt, room, checkpoint.tokenizer.eos_token_id)
+
+
+@torch.inference_mode()
+def greedy_reference(checkpoint: Checkpoint, prompt: Sequence[int], count: int) -> list[int]:
+    """What the checkpoint writes after a prompt, the end token included."""
+    out, past, fed = list[int](), None, list(prompt)
+    while len(out) < count:
+        result = checkpoint.model(torch.tensor([fed]), past_key_values=past, use_cache=True)
+        past, fed = result.past_key_values, [int(result.logits[0, -1].argmax())]
+        out += fed
+        if fed[0] == checkpoint.tokenizer.eos_token_id:
+            break
+    return out
+
+
+def greedy(backend: LlamaBackend, prompt: Sequence[int], count: int, end: int | None) -> list[int]:
+    """What the GGUF writes after a prompt, the end token included."""
+    out, fed, pos = list[int](), list(prompt), 0
+    while len(out) < count:
+        batch = Batch()
+        for i, token in enumerate(fed):
+            batch.add(token, pos + i, (0,), wanted=i == len(fed) - 1)
+        pos, fed = pos + len(fed), [int(backend.decode(batch)[0].argmax())]
+        out += fed
+        if fed[0] == end:
+            break
+    backend.drop(0)
+    return out
+
+
+def _summary(rows: Sequence[tuple[int, float, float, int]], greedy_equal: Sequence[bool]) -> Equality:
+    positions = sum(row[0] for row in rows)
+    return Equality(
+        positions,
+        round(max(row[1] for row in rows), 6),
+        round(sum(row[2] for row in rows) / positions, 8),
+        round(sum(row[3] for row in rows) / positions, 5),
+        sum(greedy_equal),
+        len(greedy_equal),
+    )

@@ -1,0 +1,64 @@
+"""The command `edgegen`: finds the sub-command's module, runs it, and maps errors to exit codes.
+
+Each sub-command is one file in `edgegen/commands/`; nothing else is imported for it. Results go to stdout, talk to stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from edgegen import __version__
+from edgegen.errors import EdgegenError
+
+COMMANDS = {
+    "explain": "explain products of a catalogue",
+    "tasks": "list the tasks",
+    "doctor": "say what hardware, llama.cpp and pack were found, and what was chosen",
+    "serve": "serve explanations over HTTP",
+    "tui": "the terminal for shop staff",
+    "evaluate": "score a pack on a test set",
+    "convert": "turn a GPT-2 checkpoint into a pack",
+    "pack": "look at and check packs",
+    "train": "write the corpus, train the base, tune on own texts",
+}
+INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code (see `edgegen.errors`; 130 when interrupted)."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    parser = _parser()
+    if not args or args[0] not in COMMANDS:
+        parser.parse_args(args or ["--help"])
+        return 0
+    module = importlib.import_module(f"edgegen.commands.{args[0]}")
+    command = argparse.ArgumentParser(prog=f"edgegen {args[0]}", description=module.__doc__)
+    module.add_arguments(command)
+    try:
+        return int(module.run(command.parse_args(args[1:])) or 0)
+    except EdgegenError as error:
+        print(f"edgegen: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("edgegen: interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _parser() -> argparse.ArgumentParser:
+    listing = "\n".join(f"  {name:10} {about}" for name, about in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="edgegen",
+        description="Short, true explanations of product recommendations where there is no network.",
+        epilog=f"commands:\n{listing}\n\n`edgegen COMMAND --help` says more.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"edgegen {__version__}")
+    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="see below")
+    return parser

@@ -1,0 +1,1 @@
+"""The sub-commands of `edgegen`, one file each: `add_arguments(parser)` and `run(args) -> exit code`."""

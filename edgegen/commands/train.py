@@ -1,0 +1,86 @@
+"""Write the corpus, train the bundled base from scratch, or tune a base on your own pairs with LoRA."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from pathlib import Path
+
+from edgegen.errors import MissingExtraError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """One sub-command a stage."""
+    stages = parser.add_subparsers(dest="stage", required=True)
+    corpus = stages.add_parser("corpus", help="write pairs (facts -> text) and say how varied they are")
+    corpus.add_argument("--recipe", type=Path, default=Path("models/recipes/bundled.toml"), help="default: %(default)s")
+    corpus.add_argument("--out", type=Path, default=Path("runs/bundled"), help="folder; default: %(default)s")
+    base = stages.add_parser("base", help="train a base model from scratch by a recipe")
+    base.add_argument("--recipe", type=Path, default=Path("models/recipes/bundled.toml"), help="default: %(default)s")
+    base.add_argument("--out", type=Path, default=Path("runs/bundled"), help="folder; a run goes on where it ended")
+    lora = stages.add_parser("lora", help="tune a base on pairs")
+    lora.add_argument("--data", type=Path, required=True, help="JSONL of pairs: task, lang, sections, text")
+    lora.add_argument("--base", default="bundled", help="bundled, a folder, or a hub name; default: %(default)s")
+    lora.add_argument("--out", type=Path, default=Path("runs/lora"), help="folder; default: %(default)s")
+    lora.add_argument("--steps", type=int, default=200)
+    lora.add_argument("--rank", type=int, default=8)
+    lora.add_argument("--rate", type=float, default=1e-3)
+    lora.add_argument("--batch", type=int, default=16)
+    lora.add_argument("--seed", type=int, default=0)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the stage."""
+    return {"corpus": _corpus, "base": _base, "lora": _lora}[args.stage](args)
+
+
+def say(text: str) -> None:
+    """Talk goes to stderr."""
+    sys.stderr.write(text + "\n")
+
+
+def _missing(error: ImportError) -> MissingExtraError:
+    return MissingExtraError(f"Training needs the package {error.name}. Install it: pip install 'edgegen[train]'.")
+
+
+def _corpus(args: argparse.Namespace) -> int:
+    try:
+        from edgegen.train import base
+    except ImportError as error:
+        raise _missing(error) from error
+    from edgegen.train.corpus.report import diversity
+
+    base.corpus(base.read(args.recipe), args.out / "corpus", say)
+    by_file: dict[tuple[str, str], list[str]] = {}
+    for pair in base.load(args.out / "corpus", "train"):
+        by_file.setdefault((pair.request.task, pair.request.lang), []).append(pair.text)
+    sys.stdout.write("task       lang  texts  distinct  4-grams  distinct 4-grams  type/token  top sentence\n")
+    groups = [*by_file.items(), (("all", "zh+en"), [text for texts in by_file.values() for text in texts])]
+    for (task, lang), texts in groups:
+        d = diversity(texts)
+        sys.stdout.write(
+            f"{task:10} {lang:5} {d.texts:6} {d.distinct_texts:9.3f} {d.four_grams:8} {d.distinct_4grams:17.3f} "
+            f"{d.type_token:11.4f} {d.top_sentence:13.4%}\n"
+        )
+    return 0
+
+
+def _base(args: argparse.Namespace) -> int:
+    try:
+        from edgegen.train import base
+    except ImportError as error:
+        raise _missing(error) from error
+    sys.stdout.write(f"{base.train(base.read(args.recipe), args.out, say)}\n")
+    return 0
+
+
+def _lora(args: argparse.Namespace) -> int:
+    try:
+        from edgegen.train import lora
+    except ImportError as error:
+        raise _missing(error) from error
+    known = {f.name for f in dataclasses.fields(lora.LoraOptions)}
+    options = lora.LoraOptions(**{k: v for k, v in vars(args).items() if k in known})
+    sys.stdout.write(f"{lora.tune(args.data, args.base, args.out, options, say)}\n")
+    return 0

@@ -1,0 +1,96 @@
+"""Between token ids and segments: what the model may write for a prompt, and what it wrote. Knows no engine thread.
+
+The mask is where rule 1 is kept: a token with a digit in it, and a slot that was not offered, cannot be chosen.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from edgegen.engine.worker import Vocabulary
+from edgegen.slots import END, SLOT_TOKENS, Prompt, Segment
+
+Mask = npt.NDArray[np.bool_]
+_NUMERIC = frozenset({"Nd", "Nl", "No"})
+
+
+class Decoder:
+    """Masks and decoding for one vocabulary."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
+        self._base = np.array([_writable(piece) for piece in vocabulary.pieces], dtype=np.bool_)
+        self._base[list(vocabulary.controls)] = False
+        self.end = vocabulary.id(END)
+        if self.end is not None:
+            self._base[self.end] = True
+        self._slot_ids = {id_: i for i, token in enumerate(SLOT_TOKENS, 1) if (id_ := vocabulary.id(token)) is not None}
+
+    @property
+    def knows_slots(self) -> bool:
+        """Whether the model was made for edgegen: it has the end token and the slot tokens."""
+        return self.end is not None and len(self._slot_ids) == len(SLOT_TOKENS)
+
+    def mask(self, prompt: Prompt) -> Mask:
+        """What may be written for a prompt: bool [n_vocab]."""
+        allow = self._base.copy()
+        offered = {slot.index for slot in prompt.slots}
+        allow[[id_ for id_, index in self._slot_ids.items() if index in offered]] = True
+        return allow
+
+    def segments(self, tokens: Sequence[int], prompt: Prompt) -> list[Segment] | None:
+        """What the tokens say, or None where it is not text: broken UTF-8, or a digit put together from bytes."""
+        slots = {slot.index: slot for slot in prompt.slots}
+        out: list[Segment] = []
+        run = b""
+        for token in [*tokens, None]:
+            index = self._slot_ids.get(token) if token is not None else 0
+            if index is None:
+                run += self._vocabulary.pieces[token] if token is not None else b""
+                continue
+            text = _text(run)
+            if text is None or (index and index not in slots):
+                return None
+            out += [text] * bool(text) + [slots[index]] * bool(index)
+            run = b""
+        return _stripped(out)
+
+
+def _writable(piece: bytes) -> bool:
+    # A piece that is cut inside a character may still hold whole digits.
+    return not has_digit(piece.decode("utf-8", "ignore"))
+
+
+def has_digit(text: str) -> bool:
+    """Whether a text has a character that stands for a number in any script: 7, ٧, ½, Ⅷ, ⑦."""
+    return any(unicodedata.category(char) in _NUMERIC for char in text)
+
+
+def _text(run: bytes) -> str | None:
+    try:
+        text = run.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+    return None if has_digit(text) else text
+
+
+def _stripped(segments: list[Segment]) -> list[Segment]:
+    if segments and isinstance(segments[0], str):
+        segments[0] = segments[0].lstrip()
+    if segments and isinstance(segments[-1], str):
+        segments[-1] = segments[-1].rstrip()
+    return [segment for segment in segments if segment]
+
+
+def along(choices: Sequence[Sequence[int]], end: int) -> Callable[[tuple[int, ...]], Sequence[int]]:
+    """A constraint that lets only the given token sequences be written, each followed by `end`."""
+    tree: dict[tuple[int, ...], set[int]] = {}
+    for choice in choices:
+        for at, token in enumerate([*choice, end]):
+            tree.setdefault(tuple(choice[:at]), set()).add(token)
+    followers = {prefix: sorted(tokens) for prefix, tokens in tree.items()}
+    return lambda written: followers.get(written, ())

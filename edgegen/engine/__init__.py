@@ -1,0 +1,24 @@
+"""The inference engine: one thread owns the native context, everyone else submits jobs to it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edgegen.engine.loop import Engine
+    from edgegen.hardware import Setting
+
+
+def open_engine(model: Path, *, setting: Setting | None = None, max_waiting: int = 32) -> Engine:
+    """An engine on a GGUF model, with the setting that is known to be best here.
+
+    Raises NotFoundError, PackError, MissingExtraError, EngineError.
+    """
+    from edgegen import hardware
+    from edgegen.engine.llama import LlamaBackend, LlamaOptions
+    from edgegen.engine.loop import Engine
+
+    chosen = setting or hardware.known(model).setting
+    options = LlamaOptions(threads=chosen.threads, repacked=chosen.repacked, gpu_layers=chosen.gpu_layers)
+    return Engine(lambda: LlamaBackend(model, options), threads=chosen.threads, max_waiting=max_waiting)

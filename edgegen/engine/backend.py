@@ -1,0 +1,96 @@
+"""The one seam between edgegen and a language model: tokens in, logits out, and the cache of sequences between.
+
+Knows no sampling, no jobs and no llama.cpp. `llama.LlamaBackend` is the real one; the tests have a deterministic one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Logits = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One token of a batch: where it goes, whose it is (several sequences may share it), whether its logits are wanted."""
+
+    token: int
+    pos: int
+    seqs: tuple[int, ...]
+    wanted: bool = False
+
+
+@dataclass(slots=True)
+class Batch:
+    """Tokens to decode together, in order. Each sequence's tokens continue where its cache ends."""
+
+    entries: list[Entry] = field(default_factory=list)
+
+    def add(self, token: int, pos: int, seqs: tuple[int, ...], *, wanted: bool = False) -> None:
+        """Append one token."""
+        self.entries.append(Entry(token, pos, seqs, wanted))
+
+    def __len__(self) -> int:
+        """How many tokens it holds."""
+        return len(self.entries)
+
+    @property
+    def wanted(self) -> int:
+        """How many rows of logits it asks for."""
+        return sum(entry.wanted for entry in self.entries)
+
+
+class Backend(Protocol):
+    """A loaded model with its cache. Every call comes from the thread that made it."""
+
+    @property
+    def n_ctx(self) -> int:
+        """Positions a sequence may have."""
+
+    @property
+    def n_cells(self) -> int:
+        """Tokens the cache holds in all; a token that several sequences share takes one."""
+
+    @property
+    def n_vocab(self) -> int:
+        """Size of the vocabulary, and of a row of logits."""
+
+    @property
+    def max_sequences(self) -> int:
+        """Sequences the cache tells apart: ids 0 to max_sequences - 1."""
+
+    @property
+    def eos(self) -> int | None:
+        """The token that ends a text, if the model has one."""
+
+    def tokenize(self, text: str, *, special: bool = False) -> list[int]:
+        """Token ids of a text, without a start token. Control tokens in it are plain text unless `special`."""
+
+    def token_bytes(self, token: int) -> bytes:
+        """The UTF-8 bytes of a token; a control token gives its own text."""
+
+    def is_control(self, token: int) -> bool:
+        """Whether a token is a control token, as opposed to text."""
+
+    def control_id(self, token: str) -> int | None:
+        """The id of a control token given as text, or None where the model has none."""
+
+    def decode(self, batch: Batch) -> Logits:
+        """Run a batch; float32 [batch.wanted, n_vocab], the caller's to change. Raises EngineError."""
+
+    def fork(self, src: int, dst: int, upto: int) -> None:
+        """Let `dst` share the first `upto` tokens of `src`. `dst` must be empty."""
+
+    def drop(self, seq: int, from_pos: int = 0) -> None:
+        """Forget a sequence's tokens from a position on."""
+
+    def set_threads(self, n: int) -> None:
+        """Use `n` threads from the next decode on."""
+
+    def close(self) -> None:
+        """Free the model. Nothing may be called after it but close() itself."""

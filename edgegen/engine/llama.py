@@ -1,0 +1,332 @@
+"""The llama.cpp backend: the only file that imports llama_cpp.
+
+Owns a model and a context. Refuses what llama.cpp accepts and then crashes or silently does wrong: files that are cut
+off, a context beyond the trained positions, positions out of range.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgegen.engine.backend import Batch, Entry, Logits
+from edgegen.engine.gguf import read_header
+from edgegen.errors import EngineError, MissingExtraError, OptionError, PackError
+
+_BATCH = 256  # tokens llama.cpp takes at once
+_ERROR_LEVEL = 3  # GGML_LOG_LEVEL_ERROR; 2 is a warning, 4 debug
+_CONTINUED = 5  # GGML_LOG_LEVEL_CONT
+
+
+@dataclass(frozen=True, slots=True)
+class LlamaOptions:
+    """How a model is loaded. The defaults are safe everywhere; `hardware.probe` finds faster ones."""
+
+    n_ctx: int | None = None
+    """Positions a sequence may have; None takes the trained ones, at most 1024."""
+    max_sequences: int = 17
+    """Sequences in the cache: candidates of all running jobs, and one for the prompt that is kept. 1 to 256."""
+    n_cells: int | None = None
+    """Tokens the cache holds in all sequences together; None takes twice n_ctx."""
+    threads: int = 1
+    """Threads for decoding. At least 1."""
+    repacked: bool = False
+    """Use repacked weight buffers: faster on some processors, a crash on others."""
+    gpu_layers: int = 0
+    """Layers to put on a GPU where the installed llama.cpp has one; -1 for all."""
+    verbose: bool = False
+    """Let llama.cpp write its log to stderr."""
+
+    def __post_init__(self) -> None:
+        """Check every range. Raises OptionError."""
+        if not 1 <= self.max_sequences <= 256:
+            raise OptionError(f"max_sequences must be in [1, 256], got {self.max_sequences}")
+        for name, value in (("n_ctx", self.n_ctx), ("n_cells", self.n_cells), ("threads", self.threads)):
+            if value is not None and value < 1:
+                raise OptionError(f"{name} must be at least 1, got {value}")
+        if self.gpu_layers < -1:
+            raise OptionError(f"gpu_layers must be -1 (all) or more, got {self.gpu_layers}")
+
+
+@cache
+def _native() -> Any:
+    """The bindings. llama_cpp's ctypes functions carry no useful types, so this is Any, once, here."""
+    try:
+        from llama_cpp import llama_cpp
+    except (ImportError, OSError, RuntimeError) as error:
+        raise MissingExtraError(f"llama.cpp cannot be loaded: {error}. Install it with: pip install llama-cpp-python") from error
+    _set_log(llama_cpp)
+    llama_cpp.llama_backend_init()
+    return llama_cpp
+
+
+class _Log:
+    """Where llama.cpp's messages go: errors are kept for our own messages, the rest is dropped unless asked for."""
+
+    def __init__(self) -> None:
+        self.errors: deque[str] = deque(maxlen=4)
+        self.verbose = False
+        self._level = 0
+
+    def write(self, level: int, text: bytes, _: object) -> None:
+        self._level = self._level if level == _CONTINUED else level
+        line = text.decode("utf-8", "replace")
+        if self._level == _ERROR_LEVEL and line.strip():
+            self.errors.append(line.strip())
+        if self.verbose:
+            sys.stderr.write(line)
+
+
+_LOG = _Log()  # llama.cpp has one log per process, so this is one per process too
+
+
+@cache
+def _callback(bindings: Any) -> Any:
+    return bindings.llama_log_callback(_LOG.write)
+
+
+def _set_log(bindings: Any) -> None:
+    bindings.llama_log_set(_callback(bindings), None)
+
+
+class LlamaBackend:
+    """A GGUF model in llama.cpp. Implements `backend.Backend`; make, use and close it in one thread."""
+
+    def __init__(self, path: Path, options: LlamaOptions | None = None) -> None:
+        """Load a model. Raises NotFoundError, PackError, OptionError, MissingExtraError, EngineError."""
+        self._options = options = options or LlamaOptions()
+        self._path, self._model, self._context = path, None, None
+        header = read_header(path)
+        self._n_ctx = _context_length(options.n_ctx, header.n_ctx_train, path)
+        self._n_cells = options.n_cells or 2 * self._n_ctx
+        self._lib = _native()
+        _LOG.verbose = options.verbose
+        _LOG.errors.clear()
+        self._model = self._load()
+        self._vocab = self._lib.llama_model_get_vocab(self._model)
+        self._n_vocab = int(self._lib.llama_vocab_n_tokens(self._vocab))
+        self._context = self._new_context()
+        self._memory = self._lib.llama_get_memory(self._context)
+        self._arrays = _Arrays(self._lib, _BATCH, options.max_sequences)
+
+    def _load(self) -> Any:
+        params = self._lib.llama_model_default_params()
+        params.n_gpu_layers = self._options.gpu_layers
+        params.use_extra_bufts = self._options.repacked
+        model = self._lib.llama_model_load_from_file(str(self._path).encode(), params)
+        if not model:
+            why = _LOG.errors[0] if _LOG.errors else "it gives no reason"
+            raise PackError(f"llama.cpp cannot load {self._path}: {why}. Verify the pack, or convert the model again.")
+        return model
+
+    def _new_context(self) -> Any:
+        params = self._lib.llama_context_default_params()
+        params.n_ctx, params.n_seq_max, params.kv_unified = self._n_cells, self._options.max_sequences, True
+        params.n_batch = params.n_ubatch = _BATCH
+        # The buffer for logits is made for the most rows: 256 rows of 50k tokens would take 50 MB.
+        params.n_outputs_max = self._most_rows
+        params.n_threads = params.n_threads_batch = self._options.threads
+        params.no_perf = True
+        context = self._lib.llama_init_from_model(self._model, params)
+        if not context:
+            self.close()
+            why = _LOG.errors[0] if _LOG.errors else "it gives no reason"
+            raise EngineError(
+                f"llama.cpp cannot make a context of {self._n_cells} tokens: {why}. Use a smaller n_ctx or n_cells."
+            )
+        return context
+
+    @property
+    def _most_rows(self) -> int:
+        return max(self._options.max_sequences, 16)
+
+    @property
+    def n_ctx(self) -> int:
+        """Positions a sequence may have."""
+        return self._n_ctx
+
+    @property
+    def n_cells(self) -> int:
+        """Tokens the cache holds in all."""
+        return self._n_cells
+
+    @property
+    def n_vocab(self) -> int:
+        """Size of the vocabulary."""
+        return self._n_vocab
+
+    @property
+    def max_sequences(self) -> int:
+        """Sequences the cache tells apart."""
+        return self._options.max_sequences
+
+    @property
+    def eos(self) -> int | None:
+        """The token that ends a text, if the model has one."""
+        token = int(self._lib.llama_vocab_eos(self._vocab))
+        return token if token >= 0 else None
+
+    def tokenize(self, text: str, *, special: bool = False) -> list[int]:
+        """Token ids of a text, without a start token."""
+        data = text.encode("utf-8", "replace")
+        size = len(data) + 8
+        out = (self._lib.llama_token * size)()
+        n = self._lib.llama_tokenize(self._vocab, data, len(data), out, size, False, special)
+        if n < 0:
+            raise EngineError(f"llama.cpp cannot tokenise a text of {len(data)} bytes. Shorten it.")
+        return list(out[:n])
+
+    def token_bytes(self, token: int) -> bytes:
+        """The UTF-8 bytes of a token."""
+        self._check_token(token)
+        size = 64
+        while True:
+            out = ctypes.create_string_buffer(size)
+            n = self._lib.llama_token_to_piece(self._vocab, token, out, size, 0, True)
+            if n >= 0:
+                return out.raw[:n]
+            size = -n
+
+    def is_control(self, token: int) -> bool:
+        """Whether a token is a control token."""
+        self._check_token(token)
+        return bool(self._lib.llama_vocab_is_control(self._vocab, token))
+
+    def control_id(self, token: str) -> int | None:
+        """The id of a control token given as text."""
+        ids = self.tokenize(token, special=True)
+        return ids[0] if len(ids) == 1 and self.is_control(ids[0]) else None
+
+    def _check_token(self, token: int) -> None:
+        if not 0 <= token < self._n_vocab:
+            raise EngineError(f"Token {token} is not in the vocabulary of {self._n_vocab} tokens. Tokenise with this model.")
+
+    def decode(self, batch: Batch) -> Logits:
+        """Run a batch and give the logits asked for."""
+        for entry in batch.entries:
+            self._check(entry)
+        rows = np.empty((batch.wanted, self._n_vocab), dtype=np.float32)
+        at = 0
+        for part in self._parts(batch.entries):
+            at = self._decode_part(part, rows, at)
+        return rows
+
+    def _check(self, entry: Entry) -> None:
+        self._check_token(entry.token)
+        if not 0 <= entry.pos < self._n_ctx:
+            raise EngineError(f"Position {entry.pos} is beyond the context of {self._n_ctx} tokens. Shorten the prompt.")
+        if not entry.seqs or not all(0 <= seq < self.max_sequences for seq in entry.seqs):
+            raise EngineError(f"Sequences {entry.seqs} are not within the {self.max_sequences} of this context.")
+
+    def _parts(self, entries: list[Entry]) -> Iterator[list[Entry]]:
+        part: list[Entry] = []
+        rows = 0
+        for entry in entries:
+            if len(part) == _BATCH or rows + entry.wanted > self._most_rows:
+                yield part
+                part, rows = [], 0
+            part.append(entry)
+            rows += entry.wanted
+        if part:
+            yield part
+
+    def _decode_part(self, part: list[Entry], rows: Logits, at: int) -> int:
+        code = self._lib.llama_decode(self._context, self._arrays.fill(part))
+        if code:
+            raise EngineError(_decode_failure(code, len(part), self._n_cells))
+        n = sum(entry.wanted for entry in part)
+        if n:
+            native = self._lib.llama_get_logits(self._context)
+            rows[at : at + n] = np.ctypeslib.as_array(native, shape=(n, self._n_vocab))
+        return at + n
+
+    def fork(self, src: int, dst: int, upto: int) -> None:
+        """Let `dst` share the first `upto` tokens of `src`."""
+        self._lib.llama_memory_seq_cp(self._memory, src, dst, 0, upto)
+
+    def drop(self, seq: int, from_pos: int = 0) -> None:
+        """Forget a sequence's tokens from a position on."""
+        self._lib.llama_memory_seq_rm(self._memory, seq, from_pos, -1)
+
+    def set_threads(self, n: int) -> None:
+        """Use `n` threads from the next decode on."""
+        self._lib.llama_set_n_threads(self._context, n, n)
+
+    def close(self) -> None:
+        """Free the context and the model."""
+        context, model, self._context, self._model = self._context, self._model, None, None
+        if context:
+            self._lib.llama_free(context)
+        if model:
+            self._lib.llama_model_free(model)
+
+
+class _Arrays:
+    """The C arrays of a batch, made once and filled again for every decode."""
+
+    def __init__(self, lib: Any, size: int, width: int) -> None:
+        self._token = (lib.llama_token * size)()
+        self._pos = (lib.llama_pos * size)()
+        self._count = (ctypes.c_int32 * size)()
+        self._wanted = (ctypes.c_int8 * size)()
+        self._seqs = [(lib.llama_seq_id * width)() for _ in range(size)]
+        pointer = ctypes.POINTER(lib.llama_seq_id)
+        self._pointers = (pointer * size)(*(ctypes.cast(row, pointer) for row in self._seqs))
+        self._batch = lib.llama_batch(
+            0, self._token, None, self._pos, self._count, ctypes.cast(self._pointers, ctypes.POINTER(pointer)), self._wanted
+        )
+
+    def fill(self, entries: list[Entry]) -> Any:
+        """The native batch of these tokens, valid until the next call."""
+        self._batch.n_tokens = len(entries)
+        for i, entry in enumerate(entries):
+            self._token[i], self._pos[i], self._wanted[i] = entry.token, entry.pos, entry.wanted
+            self._count[i] = len(entry.seqs)
+            self._seqs[i][: len(entry.seqs)] = entry.seqs
+        return self._batch
+
+
+def _context_length(asked: int | None, trained: int, path: Path) -> int:
+    if trained < 1:
+        raise PackError(f"{path} does not say how many positions it was trained with. Convert the model again.")
+    if asked is not None and asked > trained:
+        raise OptionError(f"n_ctx must be at most {trained}, the positions {path.name} was trained with, got {asked}")
+    return asked or min(trained, 1024)
+
+
+def _decode_failure(code: int, tokens: int, cells: int) -> str:
+    if code == 1:
+        return f"The cache of {cells} tokens has no room for {tokens} more. Ask for fewer candidates, or use more n_cells."
+    return f"llama.cpp failed on a batch of {tokens} tokens (code {code}). Try again; if it stays so, run edgegen doctor."
+
+
+def describe_native() -> dict[str, str]:
+    """What the installed llama.cpp says of itself: version, features, GPU support."""
+    lib = _native()
+    import llama_cpp
+
+    features = lib.llama_print_system_info().decode("utf-8", "replace").strip()
+    gpu = "yes" if lib.llama_supports_gpu_offload() else "no"
+    return {"llama-cpp-python": str(llama_cpp.__version__), "features": features, "gpu offload": gpu}
+
+
+def quantize(source: Path, target: Path, type_name: str) -> None:
+    """Write a GGUF file as another type, such as `q8_0`. Raises OptionError for an unknown type, EngineError where it fails."""
+    lib = _native()
+    name = "LLAMA_FTYPE_ALL_F32" if type_name == "f32" else f"LLAMA_FTYPE_MOSTLY_{type_name.upper()}"
+    if not hasattr(lib, name):
+        raise OptionError(f"llama.cpp has no quantization {type_name!r}. Use q8_0, q4_k_m or f16.")
+    params = lib.llama_model_quantize_default_params()
+    params.ftype, params.nthread = getattr(lib, name), 1
+    _LOG.errors.clear()
+    if lib.llama_model_quantize(str(source).encode(), str(target).encode(), ctypes.byref(params)):
+        why = _LOG.errors[0] if _LOG.errors else "it gives no reason"
+        raise EngineError(f"llama.cpp cannot quantize {source} to {type_name}: {why}. Convert the checkpoint again.")

@@ -1,0 +1,162 @@
+"""Chooses the next token of each sequence from its logits. Pure: numpy and a seed, no clock, no model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from edgegen.engine.backend import Logits, Mask
+from edgegen.errors import EngineError, OptionError
+
+Ids = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+# Candidates from which a log-probability is normalised where top_k itself does not limit them.
+_GREEDY_CANDIDATES = 40
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingOptions:
+    """How tokens are chosen. Every default of the engine's generation lives here."""
+
+    temperature: float = 0.7
+    """Sharpness of the distribution: 0 takes the likeliest token, 1 the model's own distribution. 0 to 5."""
+    top_k: int = 40
+    """Only so many of the likeliest tokens are considered; 0 considers all, which is several times slower."""
+    top_p: float = 0.95
+    """Of those, the likeliest that together have this probability. Above 0, at most 1."""
+    repeat_penalty: float = 1.0
+    """Divides the logits of tokens the text already has; 1 is off. 0.1 to 10."""
+    no_repeat_ngram: int = 0
+    """Forbids a run of so many tokens to occur twice in a text; 0 is off. 0 to 32."""
+    max_new_tokens: int = 96
+    """A text ends after so many tokens. 1 to 4096."""
+    seed: int = 0
+    """Start of the random numbers: the same seed gives the same text, alone or in a batch. 0 to 2**63 - 1."""
+
+    def __post_init__(self) -> None:
+        """Check every range. Raises OptionError."""
+        _within("temperature", self.temperature, 0, 5)
+        _within("top_k", self.top_k, 0, 1_000_000)
+        if not 0 < self.top_p <= 1:
+            raise OptionError(f"top_p must be in (0, 1], got {self.top_p}")
+        _within("repeat_penalty", self.repeat_penalty, 0.1, 10)
+        _within("no_repeat_ngram", self.no_repeat_ngram, 0, 32)
+        _within("max_new_tokens", self.max_new_tokens, 1, 4096)
+        _within("seed", self.seed, 0, 2**63 - 1)
+
+
+def _within(name: str, value: float, low: float, high: float) -> None:
+    if not (math.isfinite(value) and low <= value <= high):
+        raise OptionError(f"{name} must be in [{low}, {high}], got {value}")
+
+
+Constraint = Callable[[tuple[int, ...]], Sequence[int]]
+"""The ids that may follow the tokens written so far; none ends the text."""
+
+
+class Sampler:
+    """The choices of one job: its options, its mask and one random generator for each of its sequences."""
+
+    def __init__(self, options: SamplingOptions, n: int, allow: Mask | None = None) -> None:
+        """`allow` is a mask over the vocabulary, True where a token may be chosen."""
+        self._options = options
+        self._blocked = None if allow is None or allow.all() else ~allow
+        self._generators = [np.random.Generator(np.random.PCG64((options.seed, i))) for i in range(n)]
+
+    def pick(
+        self,
+        logits: Logits,
+        rows: Sequence[int],
+        written: Sequence[Sequence[int]],
+        allowed: Sequence[Sequence[int]] | None = None,
+    ) -> tuple[Ids, Floats]:
+        """One token and its log-probability for each row of logits; `logits` is changed.
+
+        Row i belongs to sequence rows[i], which has written[i] so far and may go on with allowed[i] only. The
+        log-probability is the model's own, before temperature and top-p, among the top-k candidates.
+        """
+        if self._blocked is not None:
+            np.copyto(logits, -np.inf, where=self._blocked)
+        for i, text in enumerate(written):
+            _discourage(logits[i], text, self._options)
+        if allowed is not None:
+            for i, next_ids in enumerate(allowed):
+                _keep_only(logits[i], next_ids)
+        ids, values = top_candidates(logits, self._options.top_k or self._width(logits))
+        logprobs = _log_softmax(values)
+        chosen = self._draw(values, rows)
+        at = np.arange(len(rows))
+        return ids[at, chosen], logprobs[at, chosen]
+
+    def _width(self, logits: Logits) -> int:
+        return _GREEDY_CANDIDATES if self._options.temperature == 0 else int(logits.shape[1])
+
+    def _draw(self, values: Floats, rows: Sequence[int]) -> Ids:
+        if self._options.temperature == 0:
+            return np.zeros(len(rows), dtype=np.int64)
+        weights = np.exp(_log_softmax(values / self._options.temperature))
+        weights = nucleus(weights, self._options.top_p)
+        points = np.array([self._generators[row].random() for row in rows])
+        total = np.cumsum(weights, axis=1)
+        chosen = (total <= (points * total[:, -1])[:, None]).sum(axis=1)
+        # Rounding may put a point at the very end, where the weights are zero.
+        last = (weights > 0).sum(axis=1) - 1
+        result: Ids = np.minimum(chosen, last)
+        return result
+
+
+def top_candidates(logits: Logits, k: int) -> tuple[Ids, Floats]:
+    """The `k` likeliest tokens of each row, likeliest first and the lower id first among equals: ids and logits."""
+    width = logits.shape[1]
+    if k < width:
+        ids = np.sort(np.argpartition(logits, width - k, axis=1)[:, width - k :], axis=1)
+    else:
+        ids = np.broadcast_to(np.arange(width), logits.shape)
+    values = np.take_along_axis(logits, ids, axis=1).astype(np.float64)
+    if not np.isfinite(values).any(axis=1).all():
+        raise EngineError("No token may be chosen: the mask or the constraint forbids all of them. Widen it.")
+    order = np.argsort(-values, axis=1, kind="stable")
+    return np.take_along_axis(ids, order, axis=1).astype(np.int64), np.take_along_axis(values, order, axis=1)
+
+
+def nucleus(weights: Floats, top_p: float) -> Floats:
+    """Rows of descending probabilities with zeros after those that reach `top_p` together."""
+    if top_p >= 1:
+        return weights
+    before = np.cumsum(weights, axis=1) - weights
+    kept: Floats = np.where(before < top_p, weights, 0.0)
+    return kept
+
+
+def _log_softmax(values: Floats) -> Floats:
+    shifted = values - values.max(axis=1, keepdims=True)
+    result: Floats = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return result
+
+
+def _discourage(row: npt.NDArray[np.float32], text: Sequence[int], options: SamplingOptions) -> None:
+    if options.repeat_penalty != 1 and text:
+        seen = np.unique(np.asarray(text, dtype=np.int64))
+        values = row[seen]
+        row[seen] = np.where(values > 0, values / options.repeat_penalty, values * options.repeat_penalty)
+    if options.no_repeat_ngram:
+        row[_repeats(text, options.no_repeat_ngram)] = -np.inf
+
+
+def _repeats(text: Sequence[int], n: int) -> list[int]:
+    tail = tuple(text[len(text) - n + 1 :]) if n > 1 else ()
+    if len(text) < n:
+        return []
+    return [text[i + n - 1] for i in range(len(text) - n + 1) if tuple(text[i : i + n - 1]) == tail]
+
+
+def _keep_only(row: npt.NDArray[np.float32], ids: Sequence[int]) -> None:
+    at = np.asarray(ids, dtype=np.int64)
+    values = row[at]
+    row[:] = -np.inf
+    row[at] = values

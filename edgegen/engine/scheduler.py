@@ -1,0 +1,235 @@
+"""Decides what the next step decodes, and what its logits mean. Pure: no clock, no thread, no backend.
+
+A run is a job that has sequences. Each step mixes one token of every running sequence with chunks of new prompts; the
+candidates of a job share the prompt's cells in the cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from edgegen.engine.backend import Batch, Logits, Mask
+from edgegen.engine.sampling import Constraint, Sampler, SamplingOptions
+from edgegen.errors import OptionError, PromptTooLongError
+
+Finish = Literal["stop", "length", "deadline"]
+
+_ALONE = 512  # prompt tokens in a step while nothing is being written
+_SHARED = 64  # prompt tokens in a step that others wait for
+
+
+@dataclass(frozen=True)
+class Job:
+    """A prompt to continue, `n` times."""
+
+    prompt: Sequence[int]
+    """Token ids; at least one."""
+    n: int = 1
+    """Candidates to write, each with random numbers of its own. At least 1."""
+    options: SamplingOptions = field(default_factory=SamplingOptions)
+    """How tokens are chosen."""
+    allow: Mask | None = None
+    """Mask over the vocabulary, True where a token may be chosen; None allows all."""
+    stop_ids: frozenset[int] = frozenset()
+    """Tokens that end a text; they are not part of it."""
+    constraint: Constraint | None = None
+    """Gives the ids that may come next; none ends the text."""
+    on_token: Callable[[int, int], None] | None = None
+    """Called with candidate and token as they come, in the engine's thread: be quick."""
+    deadline_s: float | None = None
+    """Seconds after submission at which the job ends with what it has."""
+
+    def __post_init__(self) -> None:
+        """Check what does not depend on the model. Raises OptionError."""
+        if not self.prompt:
+            raise OptionError("The prompt is empty. Give at least one token.")
+        if self.n < 1:
+            raise OptionError(f"n must be at least 1, got {self.n}")
+        if self.deadline_s is not None and self.deadline_s <= 0:
+            raise OptionError(f"deadline_s must be above 0, got {self.deadline_s}")
+        if self.allow is not None and not self.allow.any():
+            raise OptionError("The mask allows no token at all. Allow at least one.")
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One text: its tokens without the stop token, why it ended, the sum of its tokens' log-probabilities."""
+
+    tokens: tuple[int, ...]
+    finish: Finish
+    logprob: float
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the model at hand can hold."""
+
+    n_ctx: int
+    n_cells: int
+    n_vocab: int
+    sequences: int
+
+    def check(self, job: Job) -> None:
+        """Whether a job can ever run. Raises PromptTooLongError or OptionError."""
+        tokens, new = len(job.prompt), job.options.max_new_tokens
+        if tokens + new > self.n_ctx:
+            raise PromptTooLongError(
+                f"The prompt has {tokens} tokens and {new} new ones may follow, but the context holds {self.n_ctx}. "
+                "Give fewer facts or products, or lower max_new_tokens."
+            )
+        if job.n > self.sequences:
+            raise OptionError(f"n must be at most {self.sequences}, got {job.n}")
+        if cells(job) > self.n_cells:
+            raise OptionError(
+                f"{job.n} candidates of {new} tokens need {cells(job)} cells of {self.n_cells}. Lower n or max_new_tokens."
+            )
+        if job.allow is not None and job.allow.shape != (self.n_vocab,):
+            raise OptionError(f"The mask has shape {job.allow.shape}, but the vocabulary has {self.n_vocab} tokens.")
+
+
+def cells(job: Job) -> int:
+    """Cells of the cache that a job may fill: its prompt once, and the tokens of each candidate."""
+    return len(job.prompt) + job.n * (job.options.max_new_tokens - 1)
+
+
+@dataclass(slots=True)
+class Candidate:
+    """One text in the making."""
+
+    seq: int
+    tokens: list[int] = field(default_factory=list)
+    logprob: float = 0.0
+    finish: Finish | None = None
+
+    def completion(self) -> Completion:
+        """What is there; unfinished means that the deadline came first."""
+        return Completion(tuple(self.tokens), self.finish or "deadline", self.logprob)
+
+
+class Run:
+    """A job with sequences: how far its prompt is decoded and how far each candidate is written."""
+
+    def __init__(self, job: Job, seqs: Sequence[int], decoded: int = 0) -> None:
+        """`decoded` tokens of the prompt are in the cache of `seqs` already."""
+        self.job, self.decoded = job, decoded
+        self.candidates = [Candidate(seq) for seq in seqs]
+        self._sampler = Sampler(job.options, job.n, job.allow)
+
+    @property
+    def seqs(self) -> tuple[int, ...]:
+        """Ids of its sequences."""
+        return tuple(candidate.seq for candidate in self.candidates)
+
+    @property
+    def writing(self) -> bool:
+        """Whether the prompt is decoded."""
+        return self.decoded == len(self.job.prompt)
+
+    @property
+    def live(self) -> list[int]:
+        """Indices of the candidates that are not finished."""
+        return [i for i, candidate in enumerate(self.candidates) if candidate.finish is None]
+
+    def ends(self) -> list[tuple[int, int]]:
+        """Each sequence with the position where its cache ends before the next step."""
+        return [(c.seq, self.decoded + max(0, len(c.tokens) - 1)) for c in self.candidates]
+
+    def absorb(self, fed: int, logits: Logits) -> list[tuple[int, int]]:
+        """Take the outcome of a step: `fed` prompt tokens, or one token of each live candidate.
+
+        `logits` has a row for each live candidate, or one for all where the prompt ended. Returns (candidate, token)
+        for each token written.
+        """
+        self.decoded += fed
+        if not len(logits):
+            return []
+        live = self.live
+        rows = logits.repeat(len(live), axis=0) if fed else logits
+        return self._write(live, rows)
+
+    def _write(self, live: list[int], rows: Logits) -> list[tuple[int, int]]:
+        allowed = None
+        if self.job.constraint is not None:
+            offers = {i: self.job.constraint(tuple(self.candidates[i].tokens)) for i in live}
+            kept = [at for at, i in enumerate(live) if offers[i]]
+            for i in live:
+                self.candidates[i].finish = None if offers[i] else "stop"
+            live, rows = [live[at] for at in kept], rows[kept]
+            allowed = [offers[i] for i in live]
+        if not live:
+            return []
+        ids, logprobs = self._sampler.pick(rows, live, [self.candidates[i].tokens for i in live], allowed)
+        written = [self._append(i, int(token), float(logprob)) for i, token, logprob in zip(live, ids, logprobs, strict=True)]
+        return [(i, token) for i, token in written if token is not None]
+
+    def _append(self, i: int, token: int, logprob: float) -> tuple[int, int | None]:
+        candidate = self.candidates[i]
+        candidate.logprob += logprob
+        if token in self.job.stop_ids:
+            candidate.finish = "stop"
+            return i, None
+        candidate.tokens.append(token)
+        if len(candidate.tokens) == self.job.options.max_new_tokens:
+            candidate.finish = "length"
+        return i, token
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A run's part of a step: prompt tokens fed (0 while writing) and its rows of the logits."""
+
+    run: Run
+    fed: int
+    rows: slice
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One batch, and whose it is."""
+
+    batch: Batch
+    shares: tuple[Share, ...]
+
+
+def plan(runs: Iterable[Run]) -> Step:
+    """The next step: a token of every live candidate, then prompts in the order of the runs as far as there is room."""
+    batch, shares = Batch(), list[Share]()
+    runs = list(runs)
+    for run in runs:
+        if run.writing:
+            shares.append(_continue(run, batch))
+    room = _SHARED if batch.entries else _ALONE
+    for run in runs:
+        if not run.writing and room:
+            share = _feed(run, batch, room)
+            room -= share.fed
+            shares.append(share)
+    return Step(batch, tuple(shares))
+
+
+def _continue(run: Run, batch: Batch) -> Share:
+    start = batch.wanted
+    for i in run.live:
+        candidate = run.candidates[i]
+        batch.add(candidate.tokens[-1], run.decoded + len(candidate.tokens) - 1, (candidate.seq,), wanted=True)
+    return Share(run, 0, slice(start, batch.wanted))
+
+
+def _feed(run: Run, batch: Batch, room: int) -> Share:
+    prompt, start = run.job.prompt, batch.wanted
+    end = min(len(prompt), run.decoded + room)
+    for pos in range(run.decoded, end):
+        batch.add(prompt[pos], pos, run.seqs, wanted=pos == len(prompt) - 1)
+    return Share(run, end - run.decoded, slice(start, batch.wanted))
+
+
+def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many tokens two prompts begin with in common."""
+    n = 0
+    for x, y in zip(a, b, strict=False):
+        if x != y:
+            break
+        n += 1
+    return n

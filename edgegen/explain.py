@@ -1,0 +1,214 @@
+"""The use case: a request becomes a text that has been checked, and the record of where each claim comes from.
+
+Every front end (command, HTTP, evaluation) goes through `Explainer`. A text is shown only after its check; when no
+candidate of the model passes, the task's template text is used, and the answer says so.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from edgegen import decode, grounding, safety, slots, tasks
+from edgegen.decode import Decoder
+from edgegen.domain import Fact, Request, Section
+from edgegen.engine.loop import Engine
+from edgegen.engine.sampling import SamplingOptions
+from edgegen.engine.scheduler import Job
+from edgegen.errors import BusyError, DataError, EngineError, OptionError, PromptTooLongError
+from edgegen.grounding import Claim, Violation
+from edgegen.slots import Prompt, Segment
+from edgegen.tasks import Task
+
+Source = Literal["model", "template"]
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainOptions:
+    """How a text is made. Every default of an explanation lives here."""
+
+    n: int = 4
+    """Candidates that the model writes as one batch. 1 to 16."""
+    seed: int = 0
+    """The same request with the same seed gives the same text. At least 0."""
+    temperature: float | None = None
+    """Sharpness; None takes the task's own."""
+    deadline_s: float = 10.0
+    """After so many seconds the template is used. Above 0."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges. Raises OptionError."""
+        if not 1 <= self.n <= 16:
+            raise OptionError(f"n must be in [1, 16], got {self.n}")
+        if self.seed < 0:
+            raise OptionError(f"seed must be at least 0, got {self.seed}")
+        if self.deadline_s <= 0:
+            raise OptionError(f"deadline_s must be above 0, got {self.deadline_s}")
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A candidate that was not shown, and why."""
+
+    text: str
+    violations: tuple[Violation, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """The answer. `withheld` are facts that were kept from the text; `timings` are seconds."""
+
+    task: str
+    lang: str
+    text: str
+    source: Source
+    claims: tuple[Claim, ...]
+    segments: tuple[Segment, ...]
+    rejected: tuple[Rejected, ...] = ()
+    withheld: tuple[str, ...] = ()
+    note: str | None = None
+    tokens: int = 0
+    timings: dict[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON object."""
+        return {
+            "task": self.task,
+            "lang": self.lang,
+            "text": self.text,
+            "source": self.source,
+            "claims": [{"text": c.text, "facts": [{"section": s, "key": k} for s, k in c.evidence]} for c in self.claims],
+            "withheld": list(self.withheld),
+            "rejected": len(self.rejected),
+            "note": self.note,
+            "tokens": self.tokens,
+            "timings": {name: round(seconds, 4) for name, seconds in self.timings.items()},
+        }
+
+    def pieces(self) -> Iterator[str]:
+        """The checked text bit by bit, as a streaming client gets it."""
+        renderer = slots.Renderer((), "zh" if self.lang == "zh" else "en")
+        for segment in self.segments:
+            for piece in [segment] if not isinstance(segment, str) else _bits(segment):
+                if out := renderer.feed(piece):
+                    yield out
+        if out := renderer.close():
+            yield out
+
+
+def _bits(text: str) -> list[str]:
+    parts = text.split(" ")
+    return [part + " " for part in parts[:-1]] + parts[-1:] if len(parts) > 1 else list(text)
+
+
+class Explainer:
+    """Explains requests with an engine, or from templates alone where there is none."""
+
+    def __init__(self, engine: Engine | None) -> None:
+        """Raises EngineError where the engine's model does not know edgegen's slots."""
+        self._engine = engine
+        self._decoder = Decoder(engine.vocabulary) if engine else None
+        if self._decoder and not self._decoder.knows_slots:
+            raise EngineError("The model does not know edgegen's slot tokens. Use a pack that edgegen built.")
+
+    def explain(self, request: Request, options: ExplainOptions | None = None) -> Explanation:
+        """A checked text for a request. Raises UsageError or DataError for a request that no text can be made of."""
+        options = options or ExplainOptions()
+        started = time.perf_counter()
+        task = tasks.get(request.task)
+        request, withheld = _safe(request)
+        prompt = task.prompt(request)
+        note, rejected, timings, tokens = None, list[Rejected](), dict[str, float](), 0
+        chosen: tuple[list[Segment], Source, tuple[Claim, ...]] | None = None
+        try:
+            found, timings, tokens = self._candidates(prompt, task, options)
+            chosen, rejected = _choose(found, prompt, task)
+        except (BusyError, PromptTooLongError, EngineError) as error:
+            note = str(error)
+        segments, source, claims = chosen or _template(prompt, task)
+        timings["total_s"] = time.perf_counter() - started
+        text = slots.render(segments, request.lang)
+        return Explanation(
+            task.name, request.lang, text, source, claims, tuple(segments), tuple(rejected), withheld, note, tokens, timings
+        )
+
+    def candidates(self, request: Request, options: ExplainOptions) -> list[list[Segment] | None]:
+        """What the model writes before any check, for evaluation; None where it is not text."""
+        task = tasks.get(request.task)
+        return self._candidates(task.prompt(request), task, options)[0]
+
+    def _candidates(
+        self, prompt: Prompt, task: Task, options: ExplainOptions
+    ) -> tuple[list[list[Segment] | None], dict[str, float], int]:
+        if self._engine is None or self._decoder is None:
+            raise EngineError("No model is loaded; the text comes from the template.")
+        job = self._job(self._engine, self._decoder, prompt, task, options)
+        generation = self._engine.submit(job).result()
+        timings = {"first_token_s": generation.timings.first_token_s or 0.0, "model_s": generation.timings.total_s}
+        ranked = sorted(generation, key=lambda c: -c.logprob / (len(c.tokens) + 1))
+        found = [self._decoder.segments(c.tokens, prompt) if c.finish == "stop" else None for c in ranked]
+        return found, timings, sum(len(c.tokens) for c in generation)
+
+    @staticmethod
+    def _job(engine: Engine, decoder: Decoder, prompt: Prompt, task: Task, options: ExplainOptions) -> Job:
+        end = decoder.end
+        assert end is not None  # noqa: S101 - checked when the explainer was made
+        ids = engine.encode(prompt.pieces)
+        if task.choices:
+            paths = [engine.encode([choice]) for choice in prompt.request.choices]
+            sampling = SamplingOptions(temperature=0, max_new_tokens=max(map(len, paths)) + 1)
+            return Job(ids, 1, sampling, None, frozenset({end}), decode.along(paths, end), deadline_s=options.deadline_s)
+        sampling = SamplingOptions(
+            temperature=task.temperature if options.temperature is None else options.temperature,
+            max_new_tokens=task.max_new_tokens,
+            seed=options.seed,
+        )
+        return Job(ids, options.n, sampling, decoder.mask(prompt), frozenset({end}), deadline_s=options.deadline_s)
+
+
+def _safe(request: Request) -> tuple[Request, tuple[str, ...]]:
+    """The request without facts whose words must not be repeated, and the keys left out."""
+    withheld: list[str] = []
+    sections = []
+    for section in request.sections:
+        kept: list[Fact] = []
+        for fact in section:
+            if safety.safe_fact(fact):
+                kept.append(fact)
+            else:
+                withheld.append(fact.key)
+        sections.append(Section(section.label, tuple(kept)))
+    return Request(request.task, request.lang, tuple(sections), request.choices), tuple(withheld)
+
+
+def check(segments: list[Segment], prompt: Prompt, task: Task) -> tuple[tuple[Violation, ...], tuple[Claim, ...]]:
+    """Grounding and safety of a text: what is wrong with it, and what it claims."""
+    verdict = grounding.check(segments, prompt, task)
+    literal = "".join(s for s in segments if isinstance(s, str))
+    return verdict.violations + tuple(safety.check_text(literal, prompt.request.lang)), verdict.claims
+
+
+def _choose(
+    found: list[list[Segment] | None], prompt: Prompt, task: Task
+) -> tuple[tuple[list[Segment], Source, tuple[Claim, ...]] | None, list[Rejected]]:
+    rejected: list[Rejected] = []
+    for segments in found:
+        if segments is None:
+            rejected.append(Rejected("", (Violation("form", "", "the text was cut off or is not text"),)))
+            continue
+        if task.choices:
+            return (segments, "model", ()), rejected
+        violations, claims = check(segments, prompt, task)
+        if not violations:
+            return (segments, "model", claims), rejected
+        rejected.append(Rejected(slots.render(segments, prompt.request.lang), violations))
+    return None, rejected
+
+
+def _template(prompt: Prompt, task: Task) -> tuple[list[Segment], Source, tuple[Claim, ...]]:
+    segments = task.draft(prompt)
+    if not segments:
+        raise DataError(f"Task {task.name!r} has nothing to say about these facts. Give more of them.")
+    return segments, "template", () if task.choices else grounding.check(segments, prompt, task).claims

@@ -1,0 +1,224 @@
+"""Finds the fastest setting of llama.cpp that works on this machine, and says what the machine is.
+
+Trials run in child processes, because native code can crash there; answers are kept in the user's cache folder. Without
+one, a safe default is used, so starting never waits. Knows llama.cpp only by the child it starts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from edgegen.errors import NotFoundError, StorageError
+
+_CHILD = "edgegen.engine.trial"
+_GAIN = 0.93  # a riskier or larger setting must take less than this part of the time
+_MOST_DEFAULT_THREADS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """How the engine uses the machine. The defaults of a machine that was not probed: see `default_setting`."""
+
+    threads: int = 1
+    """Threads for decoding."""
+    repacked: bool = False
+    """Repacked weight buffers: faster on some processors, a crash on others."""
+    gpu_layers: int = 0
+    """Layers on a GPU; -1 for all."""
+
+    def __str__(self) -> str:
+        """In words."""
+        where = "GPU" if self.gpu_layers else "CPU"
+        return f"{where}, {self.threads} thread{'s' * (self.threads != 1)}, repacked buffers {'on' if self.repacked else 'off'}"
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One setting and the seconds it took, or why it failed."""
+
+    setting: Setting
+    seconds: float | None
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """The chosen setting, why, and every trial behind it."""
+
+    setting: Setting
+    why: str
+    trials: tuple[Trial, ...] = ()
+
+
+def usable_cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def default_setting() -> Setting:
+    """What is safe without a probe: no repacked buffers, a few threads; the engine drops to one where that is slow."""
+    return Setting(threads=min(usable_cores(), _MOST_DEFAULT_THREADS))
+
+
+def known(model: Path) -> Hardware:
+    """The kept answer for a model on this machine, else the safe default. Starts nothing."""
+    try:
+        return _from_json(json.loads(_cache_file(model).read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError):
+        return Hardware(default_setting(), "safe default; edgegen doctor --probe finds the fastest setting")
+
+
+def probe(model: Path, *, timeout_s: float = 120) -> Hardware:
+    """Try the settings of this machine on a model, keep the answer and return it.
+
+    Each kind of setting has `timeout_s` seconds. Raises NotFoundError without the model, StorageError where the answer
+    cannot be kept.
+    """
+    if not model.is_file():
+        raise NotFoundError(f"No model file at {model}. Check the path, or install a pack.")
+    kinds = [[Setting(threads, repacked) for threads in _thread_counts()] for repacked in (False, True)]
+    if describe_native().get("gpu offload") == "yes":
+        kinds.append([Setting(threads=min(usable_cores(), 2), gpu_layers=-1)])
+    trials = [trial for settings in kinds for trial in _try(model, settings, timeout_s)]
+    found = choose(trials)
+    _write(_cache_file(model), json.dumps(asdict(found), indent=1))
+    return found
+
+
+def choose(trials: Sequence[Trial]) -> Hardware:
+    """The fastest setting that worked; a later one (more threads, repacked, GPU) must be clearly faster."""
+    best: tuple[float, Setting] | None = None
+    for trial in trials:
+        if trial.seconds is not None and (best is None or trial.seconds < _GAIN * best[0]):
+            best = trial.seconds, trial.setting
+    failed = [str(trial.setting) for trial in trials if trial.seconds is None]
+    crashed = f"; failed: {', '.join(failed)}" * bool(failed)
+    if best is None:
+        return Hardware(default_setting(), f"safe default: no trial worked{crashed}", tuple(trials))
+    worked = len(trials) - len(failed)
+    return Hardware(best[1], f"fastest of {worked} that worked, {best[0] * 1000:.0f} ms a request{crashed}", tuple(trials))
+
+
+def _thread_counts() -> list[int]:
+    cores = usable_cores()
+    return sorted({1, *(2**i for i in range(1, 5) if 2**i < cores), min(cores, 16)})
+
+
+def _try(model: Path, settings: list[Setting], timeout_s: float) -> list[Trial]:
+    """Trials in one child. Those after a crash count as failed: what crashes with two threads is not wanted with one."""
+    output, end = _child([str(model), *(json.dumps(asdict(setting)) for setting in settings)], timeout_s)
+    answers = [json.loads(line) for line in output.splitlines() if line.startswith("{") and line.endswith("}")]
+    trials = []
+    for i, setting in enumerate(settings):
+        answer = answers[i] if i < len(answers) else {}
+        trials.append(Trial(setting, answer.get("seconds"), "" if "seconds" in answer else str(answer.get("error", end))))
+    return trials
+
+
+def _child(arguments: list[str], timeout_s: float) -> tuple[str, str]:
+    """The child's stdout and, in words, how it ended."""
+    command = [sys.executable, "-m", _CHILD, *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=timeout_s, check=False)  # noqa: S603 - our own module
+    except subprocess.TimeoutExpired as error:
+        return (error.stdout or b"").decode("utf-8", "replace"), f"not done after {timeout_s:g} s"
+    except OSError as error:
+        return "", f"cannot start: {error}"
+    return done.stdout.decode("utf-8", "replace"), _ending(done.returncode)
+
+
+def _ending(code: int) -> str:
+    if code < 0 and -code in set(signal.Signals):
+        return f"crashed with {signal.Signals(-code).name}"
+    return f"ended with code {code}"
+
+
+def cache_folder() -> Path:
+    """Where answers are kept: $EDGEGEN_CACHE, else the user's cache folder."""
+    if own := os.environ.get("EDGEGEN_CACHE"):
+        return Path(own)
+    base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
+    return (Path(base) if base else Path.home() / ".cache") / "edgegen"
+
+
+def _cache_file(model: Path) -> Path:
+    about = model.stat()
+    key = [processor(), usable_cores(), str(model.resolve()), about.st_size, about.st_mtime_ns, llama_version()]
+    return cache_folder() / f"hardware-{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]}.json"
+
+
+def _from_json(data: dict[str, Any]) -> Hardware:
+    trials = tuple(Trial(Setting(**t["setting"]), t["seconds"], t["error"]) for t in data["trials"])
+    return Hardware(Setting(**data["setting"]), data["why"], trials)
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
+            file.write(text)
+        Path(file.name).replace(path)
+    except OSError as error:
+        raise StorageError(f"Cannot keep the probe's answer at {path}: {error}. Free space, or set EDGEGEN_CACHE.") from error
+
+
+def llama_version() -> str:
+    """The installed llama-cpp-python, without loading it."""
+    try:
+        return metadata.version("llama-cpp-python")
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def describe_native(timeout_s: float = 60) -> dict[str, str]:
+    """What llama.cpp says of itself, asked in a child process."""
+    output, end = _child([], timeout_s)
+    if not output.startswith("{"):
+        return {"llama-cpp-python": llama_version(), "loading it": end}
+    answer: dict[str, str] = json.loads(output)
+    return answer
+
+
+def processor() -> str:
+    """The processor's name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith(("model name", "Model")))
+    return next(names, "") or platform.processor() or platform.machine()
+
+
+def memory_bytes() -> int | None:
+    """Physical memory, where the system says."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def describe(model: Path | None = None) -> dict[str, str]:
+    """The machine, llama.cpp and the setting in use, as lines for `edgegen doctor`."""
+    memory = memory_bytes()
+    lines = {
+        "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+        "processor": processor(),
+        "cores": str(usable_cores()),
+        "memory": "unknown" if memory is None else f"{memory / 2**30:.1f} GiB",
+        **describe_native(),
+    }
+    found = Hardware(default_setting(), "safe default: no model given") if model is None else known(model)
+    return lines | {"setting": str(found.setting), "why": found.why}

@@ -1,0 +1,144 @@
+"""From catalogue products to requests: which sections each task gets. Pure; every front end builds its requests here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from edgegen import schema
+from edgegen.catalog import Product
+from edgegen.domain import Fact, Kind, Lang, Request, Section
+from edgegen.errors import DataError, UsageError
+from edgegen.recommend import evidence
+
+GROUP = 3  # products in one list, search answer or guide
+_SINGLE = ("name", "category", "price", "rating", "feature", "discount", "material", "similar_shoppers")
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What beside the products a request may draw on."""
+
+    lang: Lang
+    shopper: Section | None = None
+    query: str | None = None
+    topic: str | None = None
+    paths: tuple[str, ...] = ()
+
+
+def build(task: str, products: Sequence[Product], context: Context) -> Iterator[tuple[str, Request]]:
+    """Requests of one task with the id each answers for: one a product, or one a group of its category.
+
+    Raises UsageError where the context lacks what the task needs. A product that has too few facts for the task is
+    passed over.
+    """
+    if task in ("list", "search", "guide"):
+        for group in _groups(products, context):
+            yield ",".join(p.id for p in group), _grouped(task, group, context)
+        return
+    if task == "personal" and context.shopper is None:
+        raise UsageError("Task 'personal' needs a shopper. Name one with --shopper.")
+    for product in products:
+        request = _single(task, product, context)
+        if request is not None:
+            yield product.id, request
+
+
+def _single(task: str, product: Product, context: Context) -> Request | None:
+    item, lang = product.section, context.lang
+    if task == "joint":
+        rest, sources = evidence.by_source(item, lang)
+        return Request(task, lang, (rest, *sources)) if len(sources) > 1 else None
+    if task == "summary":
+        rest, reasons = _reasons(item)
+        return Request(task, lang, (rest, *reasons)) if len(reasons) > 2 else None
+    if task == "review":
+        rest, ratings = _ratings(item)
+        return Request(task, lang, (rest, ratings)) if ratings.facts else None
+    if task == "category":
+        return _category(item, context)
+    if task == "personal":
+        assert context.shopper is not None  # noqa: S101 - checked in build
+        return Request(task, lang, (item, context.shopper))
+    return Request(task, lang, (item,))
+
+
+def _reasons(item: Section) -> tuple[Section, list[Section]]:
+    # Without reviews to condense, what the catalogue praises the product for is condensed.
+    points = [str(f.value) for f in item if f.key in ("point", "feature", "material", "style")]
+    points += [word for f in item if f.key == "tags" and isinstance(f.value, tuple) for word in f.value]
+    unique = list(dict.fromkeys(points))[:8]
+    rest = tuple(f for f in item if f.key in ("name", "category", "brand"))
+    return Section("item", rest), [Section("reason", (Fact("point", point, Kind.PHRASE),)) for point in unique]
+
+
+def _ratings(item: Section) -> tuple[Section, Section]:
+    aspects = tuple(f for f in item if f.kind is Kind.ASPECT)
+    return Section("item", tuple(f for f in item if f.key in ("name", "category"))), Section("ratings", aspects)
+
+
+def _category(item: Section, context: Context) -> Request | None:
+    name = item.get("name")
+    if name is None or not context.paths:
+        return None
+    words = Fact("title_words", str(name.value), Kind.PHRASE)
+    rest = tuple(f for f in item if f.kind is Kind.PHRASE and f.key != "category")
+    return Request("category", context.lang, (Section("item", (words, *rest)),), context.paths)
+
+
+def _groups(products: Sequence[Product], context: Context) -> Iterator[list[Product]]:
+    by_category: dict[str, list[Product]] = {}
+    for product in products:
+        category = product.section.get("category")
+        by_category.setdefault(str(category.value) if category else "", []).append(product)
+    for group in by_category.values():
+        for at in range(0, len(group), GROUP):
+            found = group[at : at + GROUP]
+            if len(found) > 1 or context.query:
+                yield found
+
+
+def _grouped(task: str, group: Sequence[Product], context: Context) -> Request:
+    items = tuple(Section("item", _few(p.section)) for p in group)
+    category = group[0].section.get("category")
+    if task == "list":
+        return Request(task, context.lang, (*_list_head(context), *items))
+    if task == "search":
+        query = context.query or (str(category.value) if category else "")
+        if not query:
+            raise UsageError("Task 'search' needs what was searched for. Give it with --query.")
+        return Request(task, context.lang, (Section("query", (Fact("query", query, Kind.TEXT),)), *items))
+    if category is None:
+        raise DataError("Task 'guide' needs products with a category. Map it with --map category=COLUMN.")
+    return Request(task, context.lang, (Section("guide", _guide_facts(category, group, context.lang)), *items))
+
+
+def _few(section: Section, most: int = 5) -> tuple[Fact, ...]:
+    ranked = [f for key in _SINGLE for f in section if f.key == key]
+    rest = [f for f in section if f.key not in _SINGLE]
+    return tuple((ranked + rest)[:most])
+
+
+def _list_head(context: Context) -> tuple[Section, ...]:
+    facts = [Fact("topic", context.topic, Kind.PHRASE)] if context.topic else []
+    if context.shopper and (budget := context.shopper.get("budget")):
+        facts.append(budget)
+    return (Section("list", tuple(facts)),) if facts else ()
+
+
+def _guide_facts(category: Fact, group: Sequence[Product], lang: Lang) -> tuple[Fact, ...]:
+    labels = [f.label for p in group for f in p.section if f.label and f.kind is not Kind.FLAG]
+    known = [k for k in ("material", "size", "price", "rating", "warranty") if any(p.section.get(k) for p in group)]
+    labels += [schema.keys()[k].label(lang) for k in known]
+    criteria = [Fact("criterion", label, Kind.PHRASE) for label in dict.fromkeys(labels)][:3]
+    prices = [f for p in group if (f := p.section.get("price")) and isinstance(f.value, Decimal)]
+    span: tuple[Fact, ...] = ()
+    if len(prices) > 1:
+        low, high = min(prices, key=_amount), max(prices, key=_amount)
+        span = (Fact("lowest", low.value, Kind.MONEY, currency=low.currency), Fact("highest", high.value, Kind.MONEY, currency=high.currency))
+    return (category, *criteria, *span)
+
+
+def _amount(fact: Fact) -> Decimal:
+    return fact.value if isinstance(fact.value, Decimal) else Decimal(0)

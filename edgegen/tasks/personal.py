@@ -1,0 +1,49 @@
+"""Why this product for this shopper: from what they like, need, spend, or looked at before."""
+
+from edgegen.tasks import Line, Needs, Task
+
+TASK = Task(
+    name="personal",
+    about="why this product for one shopper's profile and history",
+    needs=(Needs("item", facts=("name",)), Needs("shopper", least=0)),
+    template={
+        "en": (
+            Line((
+                "Because you liked {liked}, you may want to see {name}.",
+                "You bought {bought} before, so {name} may be of interest.",
+                "You like {likes}, so here is {name} for you to consider.",
+                "{name} matches your preference for {match}.",
+                "For {need}, {name} is an option to consider.",
+                "You viewed {viewed}, and {name} is another option to compare.",
+                "With your budget of {budget} in mind, here is {name}.",
+                "{name} may be worth a look.",
+            )),
+            Line((
+                "{similar_shoppers} of shoppers like you chose it.",
+                "It comes with {feature}.",
+                "It is made of {material}.",
+                "Its {attr.key}: {attr}.",
+                "It costs {price}.",
+            ), optional=True),
+        ),
+        "zh": (
+            Line((
+                "您喜欢过{liked}，不妨看看{name}。",
+                "您买过{bought}，{name}也可以留意。",
+                "您喜欢{likes}，可以看看{name}。",
+                "{name}符合您的偏好：{match}。",
+                "为了{need}，可以考虑{name}。",
+                "您看过{viewed}，{name}可供比较。",
+                "按您{budget}的预算，可以看看{name}。",
+                "不妨看看{name}。",
+            )),
+            Line((
+                "{similar_shoppers}的相似顾客选择了它。",
+                "特点是{feature}。",
+                "材质为{material}。",
+                "{attr.key}：{attr}。",
+                "售价{price}。",
+            ), optional=True),
+        ),
+    },
+)  # fmt: skip

@@ -1,0 +1,16 @@
+"""A long list of reasons condensed to its key points."""
+
+from edgegen.tasks import Line, Needs, Task
+
+TASK = Task(
+    name="summary",
+    about="a long list of reasons condensed to its key points",
+    needs=(Needs("item", facts=("name",)), Needs("reason", least=3, most=8, facts=("point",))),
+    shows=2,
+    max_new_tokens=112,
+    max_sentences=5,
+    template={
+        "en": (Line(("What shoppers praise about {name}: {point}, {point2} and {point3}.",)),),
+        "zh": (Line(("顾客称赞{name}的地方：{point}、{point2}和{point3}。",)),),
+    },
+)

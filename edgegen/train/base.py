@@ -1,0 +1,141 @@
+"""The bundled base model: a corpus, a tokenizer, a small GPT-2 from scratch, by a recipe. Every stage is kept and resumed."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+from edgegen import lexicon, tasks
+from edgegen.domain import LANGS, Lang
+from edgegen.errors import DataError, NotFoundError
+from edgegen.train import pairs, tokenizer
+from edgegen.train.corpus import generate
+from edgegen.train.corpus.world import Split
+from edgegen.train.dataset import Encoder, PairDataset
+from edgegen.train.fit import SAVED, FitOptions, fit
+from edgegen.train.pairs import Pair
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What `models/recipes/*.toml` says: sizes of the corpus and the model, and how to train.
+
+    `pairs` is the number of training pairs of each task and language, `weights` multiplies it for some tasks.
+    """
+
+    name: str
+    pairs: int = 6000
+    valid: int = 40
+    test: int = 200
+    seed: int = 0
+    weights: dict[str, float] = field(default_factory=dict)
+    vocab_size: int = 8192
+    width: int = 256
+    layers: int = 10
+    heads: int = 4
+    context: int = 512
+    dropout: float = 0.0
+    fit: FitOptions = field(default_factory=FitOptions)
+
+
+def read(path: Path) -> Recipe:
+    """The recipe of a TOML file. Raises NotFoundError, or DataError for what it does not know."""
+    if not path.is_file():
+        raise NotFoundError(f"There is no recipe {path}. The bundled ones are in models/recipes/.")
+    try:
+        raw: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))
+        return Recipe(name=path.stem, **{**raw, "fit": FitOptions(**raw.get("fit", {}))})
+    except (tomllib.TOMLDecodeError, TypeError) as error:
+        known = ", ".join(f.name for f in fields(Recipe))
+        raise DataError(f"{path}: {error}. A recipe may set: {known}.") from None
+
+
+def corpus(recipe: Recipe, folder: Path, say: Say) -> None:
+    """Write the splits of the corpus as JSONL, one file a task, language and split; files that are there are kept."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, task, lang in _files():
+        path = _path(folder, split, task, lang)
+        if not path.exists():
+            count = _count(recipe, split, task)
+            part = path.with_suffix(".partial")
+            pairs.write(part, generate.pairs(task, lang, split, count, recipe.seed))
+            part.replace(path)
+            say(f"corpus: {path.name}, {count} pairs")
+
+
+def _files() -> Iterator[tuple[Split, str, Lang]]:
+    splits: tuple[Split, ...] = ("train", "valid", "test")
+    return ((split, task, lang) for split in splits for task in tasks.names() for lang in LANGS)
+
+
+def _path(folder: Path, split: Split, task: str, lang: Lang) -> Path:
+    return folder / f"{split}.{task}.{lang}.jsonl"
+
+
+def _count(recipe: Recipe, split: Split, task: str) -> int:
+    if split == "train":
+        return round(recipe.pairs * recipe.weights.get(task, 1.0))
+    return recipe.valid if split == "valid" else recipe.test
+
+
+def load(folder: Path, split: Split) -> Iterator[Pair]:
+    """The pairs of a split, all tasks and languages."""
+    for which, task, lang in _files():
+        if which == split:
+            yield from pairs.read(_path(folder, split, task, lang))
+
+
+def vocabulary(recipe: Recipe, corpus_folder: Path, folder: Path, say: Say) -> PreTrainedTokenizerFast:
+    """The tokenizer, trained on the texts and on what prompts show of read facts."""
+    if not (folder / "tokenizer.json").exists():
+        say("tokenizer: training")
+        made = tokenizer.train(_words(corpus_folder), recipe.vocab_size)
+        made.save_pretrained(folder)
+    return tokenizer.load(folder)
+
+
+def _words(corpus_folder: Path) -> Iterator[str]:
+    for pair in load(corpus_folder, "train"):
+        yield pair.text
+        for section in pair.request.sections:
+            yield section.label
+            for fact in section:
+                yield from (fact.key, fact.label or "", str(fact.value) if fact.policy == "read" else "")
+    for lang in LANGS:
+        yield from lexicon.translations(lang).values()
+
+
+def model(recipe: Recipe, words: PreTrainedTokenizerFast) -> GPT2LMHeadModel:
+    """A fresh model of the recipe's size for a tokenizer."""
+    torch.manual_seed(recipe.seed)
+    config = GPT2Config(
+        vocab_size=len(words), n_positions=recipe.context, n_embd=recipe.width, n_layer=recipe.layers, n_head=recipe.heads,
+        resid_pdrop=recipe.dropout, embd_pdrop=recipe.dropout, attn_pdrop=recipe.dropout, activation_function=SAVED,
+        bos_token_id=words.bos_token_id, eos_token_id=words.eos_token_id, pad_token_id=words.pad_token_id,
+    )  # fmt: skip
+    return GPT2LMHeadModel(config)
+
+
+def train(recipe: Recipe, folder: Path, say: Say) -> Path:
+    """Corpus, tokenizer and model in `folder`, going on where a run ended; returns the checkpoint's folder."""
+    corpus(recipe, folder / "corpus", say)
+    checkpoint = folder / "checkpoint"
+    words = vocabulary(recipe, folder / "corpus", checkpoint, say)
+    encoder = Encoder(words)
+    say("pairs: encoding")
+    sets = {split: PairDataset(encoder, load(folder / "corpus", split), recipe.context) for split in ("train", "valid")}  # type: ignore[arg-type]
+    total = sum(sets["train"].lengths)
+    say(f"training: {len(sets['train'])} pairs, {total} tokens, {sets['train'].too_long} too long")
+    fresh = model(recipe, words)
+    say(f"model: {sum(p.numel() for p in fresh.parameters()) / 1e6:.1f}M parameters")
+    fit(fresh, words, sets["train"], sets["valid"], folder / "steps", recipe.fit)
+    fresh.save_pretrained(checkpoint)
+    return checkpoint

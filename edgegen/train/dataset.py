@@ -1,0 +1,91 @@
+"""Pairs as token ids: prompt, text, end. Owns the encoding and the batches; the loss is on the text only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+from transformers import PreTrainedTokenizerFast
+
+from edgegen import slots, tasks
+from edgegen.errors import DataError
+from edgegen.slots import END, SPECIALS
+from edgegen.train.pairs import Pair
+
+IGNORE = -100
+_SHORT = 32  # texts up to here recur (keys, words, joints) and are kept
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """Token ids of one pair; the text (with its end token) begins at `start`."""
+
+    ids: np.ndarray
+    start: int
+
+
+class Encoder:
+    """Encodes pairs with a tokenizer, user text never parsed for special tokens."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+        self._backend = tokenizer.backend_tokenizer
+        self._backend.encode_special_tokens = True
+        self._controls = {token: self._backend.token_to_id(token) for token in SPECIALS}
+        if missing := [token for token, id_ in self._controls.items() if id_ is None]:
+            raise DataError(f"The tokenizer lacks edgegen's tokens {missing[:3]}... Add them before training.")
+        self._cache: dict[str, list[int]] = {}
+
+    def text_ids(self, text: str) -> list[int]:
+        """Ids of plain text."""
+        ids = self._cache.get(text)
+        if ids is None:
+            ids = self._backend.encode(text, add_special_tokens=False).ids
+            if len(text) < _SHORT:
+                self._cache[text] = ids
+        return ids
+
+    def pair(self, pair: Pair) -> Example:
+        """Ids of a pair."""
+        prompt = tasks.get(pair.request.task).prompt(pair.request)
+        head = slots.encode(prompt.pieces, self.text_ids, self._controls)
+        tail = slots.encode(slots.to_pieces(slots.parse(pair.text, prompt)), self.text_ids, self._controls)
+        return Example(np.asarray([*head, *tail, self._controls[END]], dtype=np.int32), len(head))
+
+
+class PairDataset(Dataset[Example]):
+    """Encoded pairs that fit the context."""
+
+    def __init__(self, encoder: Encoder, pairs: Iterable[Pair], context: int) -> None:
+        found = [encoder.pair(pair) for pair in pairs]
+        self.examples = [e for e in found if len(e.ids) <= context]
+        self.too_long = len(found) - len(self.examples)
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, index: int) -> Example:
+        return self.examples[index]
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each example."""
+        return [len(e.ids) for e in self.examples]
+
+
+def collate(examples: Sequence[Example], pad: int) -> dict[str, Any]:
+    """A right-padded batch: `input_ids` and `labels`, both int64 [examples, longest].
+
+    No attention mask: with causal attention a token never sees the padding to its right.
+    """
+    width = max(len(e.ids) for e in examples)
+    ids = torch.full((len(examples), width), pad, dtype=torch.int64)
+    labels = torch.full((len(examples), width), IGNORE, dtype=torch.int64)
+    for row, example in enumerate(examples):
+        tokens = torch.from_numpy(example.ids.astype(np.int64))
+        ids[row, : len(tokens)] = tokens
+        labels[row, example.start : len(tokens)] = tokens[example.start :]
+    return {"input_ids": ids, "labels": labels}

@@ -1,0 +1,58 @@
+"""Pairs of a request and a text for it, and their JSONL files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgegen.domain import Request
+from edgegen.errors import DataError, EdgegenError, NotFoundError
+from edgegen.wire import request_from_json, request_to_json
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A request and a text for it; `text` writes slots as `<|vN|>`."""
+
+    request: Request
+    text: str
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON object."""
+        return {**request_to_json(self.request), "text": self.text}
+
+    @classmethod
+    def from_json(cls, raw: dict[str, Any]) -> Pair:
+        """From a JSON object."""
+        if not isinstance(raw.get("text"), str):
+            raise DataError("A pair lacks `text`. Each line needs task, lang, sections and text.")
+        return cls(request_from_json(raw), raw["text"])
+
+
+def read(path: Path) -> Iterator[Pair]:
+    """The pairs of a JSONL file. Raises NotFoundError, or DataError with the line that is wrong."""
+    if not path.is_file():
+        raise NotFoundError(f"There is no file {path}. Give the path of a JSONL file of pairs.")
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                yield _parse(line, f"{path}:{number}")
+
+
+def _parse(line: str, where: str) -> Pair:
+    try:
+        return Pair.from_json(json.loads(line))
+    except (ValueError, EdgegenError) as error:
+        raise DataError(f"{where}: {error}") from None
+
+
+def write(path: Path, pairs: Iterable[Pair]) -> int:
+    """Write pairs as JSONL; returns how many."""
+    count = 0
+    with path.open("w", encoding="utf-8") as out:
+        for count, pair in enumerate(pairs, 1):  # noqa: B007 - the last count is the answer
+            out.write(json.dumps(pair.to_json(), ensure_ascii=False) + "\n")
+    return count

@@ -1,0 +1,128 @@
+"""A deterministic backend without a model: bytes and edgegen's control tokens as vocabulary, logits from a hash.
+
+It keeps its cache the way llama.cpp keeps a unified one: a cell holds a token at a position for a set of sequences.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from edgegen.engine.backend import Batch, Entry, Logits
+from edgegen.errors import EngineError
+from edgegen.slots import END, SPECIALS
+
+TEXT = 256
+VOCABULARY = tuple(bytes([i]) for i in range(TEXT)) + tuple(token.encode() for token in SPECIALS)
+Script = Callable[[tuple[int, ...]], Logits]
+
+
+@dataclass
+class Cell:
+    """A token in the cache and the sequences it belongs to."""
+
+    token: int
+    pos: int
+    seqs: set[int] = field(default_factory=set)
+
+
+def hashed(context: tuple[int, ...]) -> Logits:
+    """Logits that depend on every token of the context."""
+    seed = zlib.crc32(np.asarray(context, dtype=np.int64).tobytes())
+    return 3 * np.random.default_rng(seed).standard_normal(len(VOCABULARY), dtype=np.float32)
+
+
+def scripted(text: str, *, end: str = END) -> Script:
+    """Logits that favour `text` byte by byte after the prompt's last control token, then the end token."""
+    wanted = [*text.encode(), TEXT + SPECIALS.index(end)]
+
+    def logits(context: tuple[int, ...]) -> Logits:
+        start = max((i + 1 for i, token in enumerate(context) if token >= TEXT), default=0)
+        row = np.zeros(len(VOCABULARY), dtype=np.float32)
+        row[wanted[min(len(context) - start, len(wanted) - 1)]] = 50
+        return row
+
+    return logits
+
+
+class FakeBackend:
+    """Implements `edgegen.engine.backend.Backend`."""
+
+    def __init__(self, script: Script = hashed, *, n_ctx: int = 256, n_cells: int = 512, max_sequences: int = 9) -> None:
+        """`script` gives the logits after a context."""
+        self.n_ctx, self.n_cells, self.max_sequences, self.n_vocab = n_ctx, n_cells, max_sequences, len(VOCABULARY)
+        self.eos: int | None = TEXT + SPECIALS.index(END)
+        self.cells: list[Cell] = []
+        self.decoded: list[int] = []
+        """The number of tokens of each batch."""
+        self.threads, self.closed = 0, False
+        self._script = script
+
+    def tokenize(self, text: str, *, special: bool = False) -> list[int]:
+        """Bytes; control tokens are found only when `special`."""
+        ids: list[int] = []
+        while text:
+            found = next((i for i, token in enumerate(SPECIALS) if special and text.startswith(token)), None)
+            head = text[0] if found is None else SPECIALS[found]
+            ids += list(head.encode()) if found is None else [TEXT + found]
+            text = text[len(head) :]
+        return ids
+
+    def token_bytes(self, token: int) -> bytes:
+        """One byte, or the text of a control token."""
+        return VOCABULARY[token]
+
+    def is_control(self, token: int) -> bool:
+        """Whether it is one of edgegen's control tokens."""
+        return token >= TEXT
+
+    def control_id(self, token: str) -> int | None:
+        """The id of a control token."""
+        return TEXT + SPECIALS.index(token) if token in SPECIALS else None
+
+    def decode(self, batch: Batch) -> Logits:
+        """Put tokens into the cache; a row of the script's logits for each that is wanted."""
+        self.decoded.append(len(batch))
+        rows = [row for entry in batch.entries if (row := self._decode(entry)) is not None]
+        return np.array(rows, dtype=np.float32).reshape(len(rows), self.n_vocab)
+
+    def _decode(self, entry: Entry) -> Logits | None:
+        if not 0 <= entry.pos < self.n_ctx or not 0 <= entry.token < self.n_vocab:
+            raise EngineError(f"Token {entry.token} or position {entry.pos} is out of range.")
+        if not entry.seqs or not all(0 <= seq < self.max_sequences for seq in entry.seqs):
+            raise EngineError(f"Sequences {entry.seqs} are out of range.")
+        for seq in entry.seqs:
+            if entry.pos != len(self.context(seq)):
+                raise EngineError(f"Sequence {seq} has {len(self.context(seq))} tokens, got position {entry.pos}.")
+        if len(self.cells) == self.n_cells:
+            raise EngineError(f"The cache of {self.n_cells} tokens is full.")
+        self.cells.append(Cell(entry.token, entry.pos, set(entry.seqs)))
+        return self._script(self.context(entry.seqs[0])) if entry.wanted else None
+
+    def context(self, seq: int) -> tuple[int, ...]:
+        """The tokens of a sequence."""
+        return tuple(cell.token for cell in sorted(self.cells, key=lambda cell: cell.pos) if seq in cell.seqs)
+
+    def fork(self, src: int, dst: int, upto: int) -> None:
+        """Let `dst` share cells of `src`."""
+        for cell in self.cells:
+            if src in cell.seqs and cell.pos < upto:
+                cell.seqs.add(dst)
+
+    def drop(self, seq: int, from_pos: int = 0) -> None:
+        """Take cells from a sequence and forget those that nobody has."""
+        for cell in self.cells:
+            if cell.pos >= from_pos:
+                cell.seqs.discard(seq)
+        self.cells = [cell for cell in self.cells if cell.seqs]
+
+    def set_threads(self, n: int) -> None:
+        """Note the number."""
+        self.threads = n
+
+    def close(self) -> None:
+        """Note that it was closed."""
+        self.closed = True

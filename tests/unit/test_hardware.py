@@ -1,0 +1,136 @@
+"""The probe: what it chooses, how it keeps it, and that a crash in a child is an answer like any other."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgegen import hardware
+from edgegen.errors import NotFoundError, StorageError
+from edgegen.hardware import Setting, Trial
+from tests.fakes.tiny_gguf import write_tiny_gguf
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache folder of the test's own."""
+    monkeypatch.setenv("EDGEGEN_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A tiny GGUF."""
+    return write_tiny_gguf(tmp_path / "tiny.gguf")
+
+
+def test_the_fastest_that_works_is_chosen() -> None:
+    """A failed trial is never chosen, and is named."""
+    trials = [Trial(Setting(1), 0.8), Trial(Setting(2), 0.4), Trial(Setting(2, repacked=True), None, "crashed with SIGILL")]
+    found = hardware.choose(trials)
+    assert found.setting == Setting(2)
+    assert found.why == "fastest of 2 that worked, 400 ms a request; failed: CPU, 2 threads, repacked buffers on"
+
+
+def test_a_little_faster_is_not_enough() -> None:
+    """More threads and repacked buffers have to earn it."""
+    assert hardware.choose([Trial(Setting(1), 0.40), Trial(Setting(2), 0.39)]).setting == Setting(1)
+    assert hardware.choose([Trial(Setting(2), 0.40), Trial(Setting(2, True), 0.30)]).setting.repacked
+
+
+def test_without_a_working_trial_the_default_stays() -> None:
+    """And says so."""
+    found = hardware.choose([Trial(Setting(1), None, "crashed with SIGSEGV")])
+    assert found.setting == hardware.default_setting() and "no trial worked" in found.why
+
+
+def test_default_is_safe(model: Path) -> None:
+    """Without a kept answer: no repacked buffers, no GPU, and nothing is started or written."""
+    found = hardware.known(model)
+    assert not found.setting.repacked and found.setting.gpu_layers == 0 and found.setting.threads >= 1
+    assert "safe default" in found.why
+
+
+def test_probe_keeps_its_answer(model: Path, cache: Path) -> None:
+    """Real trials in children; the answer holds until the model changes."""
+    found = hardware.probe(model)
+    assert all(trial.seconds for trial in found.trials) and len(found.trials) >= 2
+    assert hardware.known(model) == found
+    assert [path.suffix for path in cache.iterdir()] == [".json"]
+    os.utime(model, (1, 1))
+    assert hardware.known(model) != found
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"setting": {"nope": 1}, "why": "", "trials": []}', '{"why": 1}'])
+def test_a_damaged_answer_is_ignored(model: Path, text: str) -> None:
+    """The default takes its place."""
+    path = hardware._cache_file(model)
+    path.parent.mkdir()
+    path.write_text(text)
+    assert hardware.known(model).setting == hardware.default_setting()
+
+
+def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> None:
+    """Put a script in the trial's place."""
+    (tmp_path / "fake_trial.py").write_text(body)
+    monkeypatch.setattr(hardware, "_CHILD", "fake_trial")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+
+def test_a_crash_loses_only_what_came_after(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the child printed before it died counts; repacked buffers that crash are not chosen."""
+    body = """
+        import json, os, signal, sys
+        for text in sys.argv[2:]:
+            setting = json.loads(text)
+            if setting["repacked"] and setting["threads"] > 1:
+                os.kill(os.getpid(), signal.SIGSEGV)
+            print(json.dumps(setting | {"seconds": 1 / setting["threads"]}), flush=True)
+    """
+    child(tmp_path, monkeypatch, "\n".join(line[8:] for line in body.splitlines()))
+    monkeypatch.setattr(hardware, "usable_cores", lambda: 2)
+    found = hardware.probe(model)
+    assert found.setting == Setting(2)
+    assert [trial.error for trial in found.trials] == ["", "", "", "crashed with SIGSEGV"]
+
+
+def test_a_child_that_hangs_is_ended(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time is up, the default stays."""
+    child(tmp_path, monkeypatch, "import sys, time\nif len(sys.argv) > 1: time.sleep(60)\n")
+    found = hardware.probe(model, timeout_s=0.5)
+    assert {trial.error for trial in found.trials} == {"not done after 0.5 s"}
+
+
+def test_errors_of_a_trial_are_kept(tmp_path: Path) -> None:
+    """A model that cannot be loaded fails every trial with its reason."""
+    bad = tmp_path / "bad.gguf"
+    bad.write_bytes(b"x" * 100)
+    found = hardware.probe(bad)
+    assert all("not a GGUF" in trial.error or "ended" in trial.error for trial in found.trials)
+
+
+def test_missing_model(tmp_path: Path) -> None:
+    """Said before any child is started."""
+    with pytest.raises(NotFoundError):
+        hardware.probe(tmp_path / "none.gguf")
+    assert hardware.known(tmp_path / "none.gguf").setting == hardware.default_setting()
+
+
+def test_an_answer_that_cannot_be_kept(model: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A file in the folder's place, or a full disk, is one clear error."""
+    child(tmp_path, monkeypatch, "")
+    cache.write_text("a file")
+    with pytest.raises(StorageError, match="EDGEGEN_CACHE"):
+        hardware.probe(model)
+
+
+def test_describe_says_what_and_why(model: Path) -> None:
+    """The lines of `edgegen doctor`."""
+    lines = hardware.describe(model)
+    assert {"system", "processor", "cores", "memory", "llama-cpp-python", "setting", "why"} <= lines.keys()
+    assert json.dumps(lines) and all(isinstance(line, str) for line in lines.values())
+    assert f"Python {sys.version_info.major}" in lines["system"]
