@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from edgegen import pack
 from edgegen import tasks as known
 from edgegen.domain import LANGS, Lang
 from edgegen.errors import UsageError
+from edgegen.train.pairs import Pair
 
 
 def build_pack(
@@ -27,15 +28,18 @@ def build_pack(
     provenance: dict[str, Any],
     evaluation: dict[str, Any],
     licence: str,
+    pairs: Sequence[Pair] | None = None,
 ) -> Path:
     """Build and verify a pack in `out`, replacing one that is there; returns `out`.
+
+    The comparison runs on `pairs`; None takes held-out ones of the corpus, one of every task and language.
 
     Raises UsageError, OptionError, NotFoundError, ConvertError, StorageError; then `out` is as it was.
     """
     kind = quantize.check_type(quant)
     _check(out, languages, tasks)
     opened = gpt2.open_checkpoint(checkpoint)
-    pairs = verify.samples(tasks, languages)
+    pairs = _samples(languages, tasks) if pairs is None else pairs
     with whole(out) as part:
         part.mkdir()
         model, exact = part / pack.MODEL, part / "exact.gguf"
@@ -56,6 +60,19 @@ def build_pack(
         pack.write_manifest(part, manifest)
         pack.load(part)
     return out
+
+
+def record_evaluation(folder: Path, evaluation: dict[str, Any]) -> None:
+    """Write an evaluation into a pack that was evaluated after it was built. Raises PackError, StorageError."""
+    manifest = replace(pack.load(folder).manifest, evaluation=evaluation)
+    with whole(folder / pack.MANIFEST) as part:
+        part.write_text(pack.to_text(manifest), "utf-8")
+
+
+def _samples(languages: Sequence[Lang], tasks: Sequence[str]) -> list[Pair]:
+    from edgegen.train.corpus import generate  # loads the whole lexicon, which own pairs do without
+
+    return [pair for task in tasks for lang in languages for pair in generate.pairs(task, lang, "test", 1, 1)]
 
 
 def _check(out: Path, languages: Sequence[Lang], tasks: Sequence[str]) -> None:

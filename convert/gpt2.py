@@ -26,8 +26,9 @@ from edgegen.train import tokenizer as tokenizers
 
 Array = npt.NDArray[np.float32]
 ACTIVATIONS = ("gelu_new", "gelu_pytorch_tanh")  # two names of one function
-_MODEL_ENTRIES = {"dropout": None, "byte_fallback": False, "continuing_subword_prefix": None, "end_of_word_suffix": None, "ignore_merges": False}
-
+_USUAL = {
+    "dropout": None, "byte_fallback": False, "continuing_subword_prefix": None, "end_of_word_suffix": None, "ignore_merges": False,
+}  # fmt: skip
 NAMES = {
     "attn_norm": "ln_1", "attn_qkv": "attn.c_attn", "attn_output": "attn.c_proj",
     "ffn_norm": "ln_2", "ffn_up": "mlp.c_fc", "ffn_down": "mlp.c_proj",
@@ -87,33 +88,35 @@ def _config(folder: Path) -> dict[str, Any]:
 
 def check_config(config: Mapping[str, Any], where: str) -> None:
     """Refuse what llama.cpp would load and compute differently. `where` names the checkpoint in the message."""
-    family, width = config.get("model_type"), config.get("n_embd", 768)
-    architectures = config.get("architectures") or ["GPT2LMHeadModel"]
+    width, inner = config.get("n_embd", 768), config.get("n_inner")
+    activation = config.get("activation_function", ACTIVATIONS[0])
+    names = config.get("architectures") or ["GPT2LMHeadModel"]
     problems = [
-        (family != "gpt2", f"model_type is {family!r}; only 'gpt2' can be converted"),
-        ("GPT2LMHeadModel" not in architectures, f"architecture is {architectures[0]}; only GPT2LMHeadModel can be converted"),
-        (config.get("n_inner") not in (None, 4 * width), f"n_inner is {config.get('n_inner')}; it must be 4 * n_embd = {4 * width}"),
-        (
-            config.get("activation_function", ACTIVATIONS[0]) not in ACTIVATIONS,
-            f"activation_function is {config.get('activation_function')!r}; llama.cpp's gpt2 computes {ACTIVATIONS[0]} only",
-        ),
+        (config.get("model_type") != "gpt2", f"model_type is {config.get('model_type')!r}; only 'gpt2' can be converted"),
+        ("GPT2LMHeadModel" not in names, f"architecture is {names[0]}; only GPT2LMHeadModel can be converted"),
+        (inner not in (None, 4 * width), f"n_inner is {inner}; llama.cpp takes 4 * n_embd = {4 * width}"),
+        (activation not in ACTIVATIONS, f"activation_function is {activation!r}; llama.cpp computes {ACTIVATIONS[0]}"),
         (not config.get("scale_attn_weights", True), "scale_attn_weights is false; llama.cpp always scales"),
-        (bool(config.get("scale_attn_by_inverse_layer_idx")), "scale_attn_by_inverse_layer_idx is true; llama.cpp does not know it"),
-        (bool(config.get("reorder_and_upcast_attn")), "reorder_and_upcast_attn is true; llama.cpp does not know it"),
-        (bool(config.get("add_cross_attention")), "add_cross_attention is true; llama.cpp does not know it"),
     ]
+    unknown = ("scale_attn_by_inverse_layer_idx", "reorder_and_upcast_attn", "add_cross_attention")
+    problems += [(bool(config.get(key)), f"{key} is true; llama.cpp does not know it") for key in unknown]
     for wrong, what in problems:
         if wrong:
             raise ConvertError(f"{where}: {what}. Train a GPT-2 without it, or use another base.")
 
 
 def _load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
-    if (folder / "tokenizer.json").is_file():
+    path = folder / "tokenizer.json"
+    if path.is_file():
+        try:
+            json.loads(path.read_text("utf-8"))
+        except ValueError as error:
+            raise ConvertError(f"{path} is not JSON: {error}. Save the tokenizer again.") from error
         return tokenizers.load(folder)
     if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
         return GPT2Tokenizer.from_pretrained(folder)
     if (folder / "vocab.txt").is_file():
-        raise ConvertError(f"{folder} has a WordPiece tokenizer (vocab.txt); only GPT-2's byte-level BPE can be converted. Use another base.")
+        raise ConvertError(f"{folder} has a WordPiece tokenizer (vocab.txt), not GPT-2's byte-level BPE. Use another base.")
     return tokenizers.load(folder)
 
 
@@ -127,9 +130,7 @@ def check_tokenizer(words: PreTrainedTokenizerFast, where: str) -> None:
         (pre["type"] != "ByteLevel" or not pre.get("use_regex", True), f"the pre-tokeniser is {pre['type']}, not GPT-2's"),
         (bool(pre.get("add_prefix_space")), "the pre-tokeniser adds a space (add_prefix_space)"),
     ]
-    problems += [
-        (model.get(key, usual) not in (usual, "", None), f"the BPE has {key} {model.get(key)!r}") for key, usual in _MODEL_ENTRIES.items()
-    ]
+    problems += [(model.get(key, usual) not in (usual, "", None), f"the BPE has {key}") for key, usual in _USUAL.items()]
     trimming = [t["content"] for t in raw["added_tokens"] if t["lstrip"] or t["rstrip"] or t["single_word"]]
     problems.append((bool(trimming), f"the added tokens {trimming[:3]} take in what stands beside them"))
     for wrong, what in problems:
@@ -156,9 +157,11 @@ def vocabulary(words: PreTrainedTokenizerFast) -> Vocabulary:
     raw = json.loads(words.backend_tokenizer.to_str())
     by_id = {id_: token for token, id_ in words.get_vocab().items()}
     if sorted(by_id) != list(range(len(by_id))):
-        raise ConvertError(f"The tokenizer's {len(by_id)} tokens are not numbered without gaps. Save it again without unused ids.")
-    kinds = {t["content"]: gguf.TokenType.CONTROL if t["special"] else gguf.TokenType.USER_DEFINED for t in raw["added_tokens"]}
-    kinds |= dict.fromkeys(SPECIALS, gguf.TokenType.CONTROL)
+        raise ConvertError(
+            f"The tokenizer's {len(by_id)} tokens are not numbered without gaps. Save it again without unused ids."
+        )
+    kinds = dict.fromkeys((t["content"] for t in raw["added_tokens"]), gguf.TokenType.USER_DEFINED)
+    kinds |= dict.fromkeys([*SPECIALS, *(t["content"] for t in raw["added_tokens"] if t["special"])], gguf.TokenType.CONTROL)
     tokens = [by_id[id_] for id_ in range(len(by_id))]
     merges = [m if isinstance(m, str) else " ".join(m) for m in raw["model"]["merges"]]
     if not merges:

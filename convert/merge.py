@@ -22,8 +22,8 @@ _CONFIG = "adapter_config.json"
 def merge(adapter: Path, out: Path, base: Path | None = None) -> Path:
     """Write the merged checkpoint of an adapter folder to `out` and return it.
 
-    `base` is the folder of the model that the adapter was trained on; None takes the one the adapter names. Raises
-    NotFoundError, ConvertError, StorageError.
+    `base` is the folder of the model that the adapter was trained on; None takes the one the adapter names, or `base`
+    beside it. Raises NotFoundError, ConvertError, StorageError.
     """
     folder = base or _base_of(adapter)
     words = tokenizers.load(adapter if (adapter / "tokenizer.json").is_file() else folder)
@@ -39,7 +39,7 @@ def merged(model: GPT2LMHeadModel, adapter: Path) -> GPT2LMHeadModel:
     try:
         result = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload(safe_merge=True)
     except (RuntimeError, ValueError, KeyError, OSError, SafetensorError) as error:
-        raise ConvertError(f"The adapter {adapter} does not fit its base: {error}. Merge it with the base it was trained on.") from error
+        raise ConvertError(f"The adapter {adapter} does not fit its base: {error}. Give the base it was trained on.") from error
     assert isinstance(result, GPT2LMHeadModel), "PEFT gives the model back"  # noqa: S101 - narrows the type
     wide = [name for name, value in result.named_parameters() if value.dtype != torch.float32]
     if wide:
@@ -57,7 +57,7 @@ def _base_of(adapter: Path) -> Path:
         name = str(config["base_model_name_or_path"])
     except (ValueError, KeyError, TypeError) as error:
         raise ConvertError(f"{path} does not name its base: {error}. Give the base's folder.") from error
-    for folder in (Path(name), adapter / name):
+    for folder in (Path(name), adapter.parent / "base"):  # the second where the whole run was moved
         if folder.is_dir():
             return folder
     raise NotFoundError(f"The base {name} of {adapter} is not a folder here. Give the base's folder.")

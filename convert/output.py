@@ -8,7 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from edgegen.errors import StorageError
+
+_ADVICE = "Free some space, or choose another path."
 
 
 @contextmanager
@@ -24,8 +28,9 @@ def whole(target: Path) -> Iterator[Path]:
         yield part
         _swap(part, target)
     except OSError as error:
-        where = error.filename or target
-        raise StorageError(f"Cannot write {target}: {error.strerror or error} ({where}). Free some space, or choose another path.") from error
+        raise StorageError(f"Cannot write {target}: {error.strerror or error}. {_ADVICE}") from error
+    except SafetensorError as error:
+        raise StorageError(f"Cannot write {target}: {error}. {_ADVICE}") from error
     finally:
         remove(part)
 
@@ -59,4 +64,4 @@ def need(folder: Path, size: int) -> None:
     there = next(path for path in [folder, *folder.absolute().parents] if path.exists())
     free = shutil.disk_usage(there).free
     if free < size:
-        raise StorageError(f"{there} has {free >> 20} MiB free, {-(-size >> 20)} MiB are needed. Free some space, or choose another path.")
+        raise StorageError(f"{there} has {free >> 20} MiB free, {-(-size >> 20)} MiB are needed. {_ADVICE}")

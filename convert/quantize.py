@@ -11,6 +11,7 @@ from convert.output import need, whole
 from edgegen.engine import llama
 from edgegen.engine.gguf import read_header
 from edgegen.errors import EngineError, OptionError
+from edgegen.hardware import usable_cores
 
 TYPES = ("f32", "f16", "q8_0", "q6_k", "q5_k_m", "q5_1", "q5_0", "q4_k_m", "q4_1", "q4_0")
 
@@ -23,14 +24,17 @@ def check_type(name: str) -> str:
 
 
 def quantize(source: Path, target: Path, type_name: str) -> Path:
-    """Write `source` (F32 or F16 GGUF) as another type. Raises OptionError, NotFoundError, PackError, StorageError, EngineError."""
+    """Write an F32 or F16 GGUF as another type.
+
+    Raises OptionError, NotFoundError, PackError, StorageError, EngineError.
+    """
     kind = check_type(type_name)
     read_header(source)
     size = source.stat().st_size
     need(target.parent, size if kind == "f32" else size // 2 + (1 << 20))
     with whole(target) as part:
         try:
-            llama.quantize(source, part, kind)
+            llama.quantize(source, part, kind, threads=usable_cores())
         except EngineError:
             need(target.parent, 1 << 20)  # a full disk is its own error
             raise

@@ -24,7 +24,8 @@ from edgegen.errors import ConvertError
 _SOURCES = ("F32", "F16", "BF16", "Q8_0")
 _OUTSIDE = {
     "token_embd.weight": "transformer.wte.weight", "position_embd.weight": "transformer.wpe.weight",
-    "output_norm.weight": "transformer.ln_f.weight", "output_norm.bias": "transformer.ln_f.bias", "output.weight": "lm_head.weight",
+    "output_norm.weight": "transformer.ln_f.weight", "output_norm.bias": "transformer.ln_f.bias",
+    "output.weight": "lm_head.weight",
 }  # fmt: skip
 _BLOCK = re.compile(r"blk\.(\d+)\.(\w+)\.(weight|bias)")
 
@@ -36,7 +37,7 @@ def restore(source: Path, out: Path) -> Path:
     """
     architecture = read_header(source).architecture
     if architecture != "gpt2":
-        raise ConvertError(f"{source} is a {architecture or 'nameless'} model; only gpt2 can be restored. Use a pack that edgegen built.")
+        raise ConvertError(f"{source} is not a gpt2 model but {architecture or 'nameless'}. Use a pack that edgegen built.")
     reader = gguf.GGUFReader(source)
     words = tokenizer(reader)
     model = _model(reader, source, words)

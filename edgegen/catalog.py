@@ -24,6 +24,7 @@ from edgegen.errors import DataError
 
 __all__ = ["BadRow", "Catalogue", "ColumnMap", "Product", "Row", "columns_of", "guess", "levels", "load", "paths", "product",
            "read", "sample", "sample_shoppers", "shoppers"]  # fmt: skip
+_OTHERS = frozenset({"also_bought", "liked", "bought", "viewed"})  # facts that name another product
 _PRICED_LEAST = 4  # products of a category that make "cheap" and "dear" mean something
 
 
@@ -44,29 +45,39 @@ def load(
     format: str | None = None,  # noqa: A002 - the option's name
 ) -> Catalogue:
     """Read a whole catalogue and give its prices their levels. Raises DataError where no row can be used."""
-    rows: list[Row] = []
-    bad: list[BadRow] = []
-    for row in read(path, format):
-        if isinstance(row, Row):
-            rows.append(row)
-        else:
-            bad.append(row)
-    columns = guess(columns_of(rows), overrides) if rows else ColumnMap({}, {})
+    rows = list(read(path, format))
+    good = [row for row in rows if isinstance(row, Row)]
+    bad = [row for row in rows if isinstance(row, BadRow)]
+    columns = guess(columns_of(good), overrides) if good else ColumnMap({}, {})
     found: dict[str, Product] = {}
-    for row in rows:
+    for row in good:
         try:
             made = product(row, columns, lang, currency)
         except DataError as error:
             bad.append(BadRow(row.number, str(error)))
             continue
         if made.id in found:
-            bad.append(
-                BadRow(row.number, f"Row {row.number}: the id {made.id!r} is taken by another product. Give each its own.")
-            )
+            bad.append(BadRow(row.number, f"Row {row.number}: the id {made.id!r} is taken. Give each product its own."))
         found.setdefault(made.id, made)
     if not found:
         raise DataError(f"No row of {path} can be used. The first: {bad[0].message}")
-    return Catalogue(tuple(levels(tuple(found.values()))), tuple(sorted(bad, key=lambda b: b.number)), columns)
+    products = tuple(levels([_with_names(item, found) for item in found.values()]))
+    return Catalogue(products, tuple(sorted(bad, key=lambda b: b.number)), columns)
+
+
+def _with_names(item: Product, by_id: Mapping[str, Product]) -> Product:
+    """The product with names where its evidence gave the ids of other products; a bare number is no name."""
+    facts: list[Fact] = []
+    withheld = list(item.withheld)
+    for fact in item.section:
+        other = by_id.get(str(fact.value)) if fact.key in _OTHERS else None
+        if other:
+            facts.append(replace(fact, value=words(other.section.facts[0].value)))
+        elif fact.key in _OTHERS and str(fact.value).isdecimal():
+            withheld.append((fact.key, "is the id of no product"))
+        else:
+            facts.append(fact)
+    return replace(item, section=Section("item", tuple(facts)), withheld=tuple(withheld))
 
 
 def levels(products: Sequence[Product]) -> list[Product]:
@@ -126,7 +137,8 @@ def shoppers(path: str | Path | None, lang: Lang, currency: str | None = None) -
 
 
 def _shopper(row: Row, lang: Lang, currency: str) -> tuple[str, Section]:
-    aliases = schema.alias_table()
+    known = [schema.keys()[key] for key in ("likes", "need", "budget", "bought")]
+    aliases = {schema.fold(name): key.name for key in known for name in (key.name, *key.aliases, *key.labels.values())}
     fields = {aliases.get(schema.fold(key), schema.fold(key)): value for key, value in row.fields.items()}
     identity = str(row.number)
     try:

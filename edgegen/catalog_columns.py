@@ -22,8 +22,9 @@ ORDER = (
     "name", "category", "similar_shoppers", "liked", "bought", "viewed", "match", "also_bought", "quote", "trending", "new",
     "sales", "rating", "reviews", "discount", "price", "was_price", "feature", "brand", "material", "color", "style", "flavor",
     "scent", "size", "capacity", "weight", "audience", "occasion", "season", "origin", "warranty", "shipping", "returns",
-    "released", "tags", "stock",
+    "released", "tags",
 )  # fmt: skip
+LAST = "stock"  # comes after attributes and flags: it says least about the product
 # Columns that are not facts themselves.
 _COLUMNS = {
     "id": ("product id", "item id", "sku", "asin", "编号", "商品编号", "商品id", "货号"),
@@ -37,6 +38,7 @@ _MEASURES = frozenset((
 ))  # fmt: skip
 _BRACKETED = re.compile(r"(.*?)\s*[(（]\s*([^()（）]+?)\s*[)）]\s*")
 _STATUS = re.compile(r"(?<=\w) (?:status|information|info)$")
+_ACRONYM = re.compile(r"(?=.*[A-Z]{2})(?![A-Z]{5,}$)")  # BPA-free, USB-C, RAM, but not COLOR
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|_+")
 JUNK = re.compile(
     r"(?:^| )(?:id|ids|uuid|guid|sku|skus|upc|ean|gtin|mpn|asin|isbn|barcode|url|uri|href|link|links|slug|html|email|hash|"
@@ -47,7 +49,7 @@ JUNK = re.compile(
 _IS = re.compile(
     r".*(?:\w{3}(?:able|ible)|proof|free|less|\w\w[^\We]ed|safe|friendly|resistant|\w-\w+ing|organic|vegan|vegetarian|"
     r"magnetic|automatic|hypoallergenic|electric|handmade|silent|natural|halal|kosher|based|tight)"
-    r"|(?:可|防|无|免|不(?!锈)|耐|抗|速|有机|纯|手工|全自动|便携|静音|环保).*",
+    r"|(?:可|防|无|免|不(?!锈)|耐|抗|速|有机|纯|手工|全自动|便携|静音|环保|素食).*",
     re.IGNORECASE,
 )
 _HAS_START = re.compile(r"(?:has|with|includes?) +(?=\S)|是否[有带含]|(?:带有?|配有|附带?)(?=.)", re.IGNORECASE)
@@ -72,16 +74,17 @@ class ColumnMap:
 @cache
 def known_keys() -> tuple[str, ...]:
     """The fact keys that a column can be mapped to."""
-    return (*ORDER, *_COLUMNS)
+    return (*ORDER, LAST, *_COLUMNS)
 
 
 @cache
 def _aliases() -> Mapping[str, tuple[str, int]]:
-    """Folded column name -> key and rank: the key's own name ranks first, then its aliases in order."""
+    """Folded column name -> key and rank: the key's own name ranks first, then its aliases, then its labels."""
     table: dict[str, tuple[str, int]] = {}
     for key in known_keys():
-        names = _COLUMNS.get(key) or schema.keys()[key].aliases
-        for rank, alias in enumerate((key, *names)):
+        known = schema.keys().get(key)
+        aliases = (*known.aliases, *known.labels.values()) if known else _COLUMNS[key]
+        for rank, alias in enumerate((key, *aliases)):
             table.setdefault(schema.fold(alias), (key, rank))
     return table | {schema.fold(name): (key, 99) for name, key in _MORE_ALIASES.items()}
 
@@ -144,7 +147,7 @@ def label(column: str) -> str:
     """A column's name as words: `minimumOrderQuantity` -> `minimum order quantity`; acronyms stay as they are."""
     words = _CAMEL.sub(" ", cells.clean(column)).split()
     shout = len(words) > 1 and all(word.isupper() for word in words)
-    text = " ".join(word if word.isupper() and 1 < len(word) < 5 and not shout else word.lower() for word in words)
+    text = " ".join(word if not shout and _ACRONYM.match(word) else word.lower() for word in words)
     return _STATUS.sub("", text)
 
 

@@ -109,7 +109,7 @@ def _row_currency(row: Row, columns: ColumnMap, default: str) -> str:
 
 
 def _ranked(reading: _Reading, most: int) -> tuple[Fact, ...]:
-    ranks = {key: rank for rank, key in enumerate(ORDER)}
+    ranks = {key: rank for rank, key in enumerate(ORDER)} | {names.LAST: len(ORDER) + 1}
     ordered = sorted(reading.facts, key=lambda pair: (ranks.get(pair[1].key, len(ORDER)), pair[1].kind is Kind.FLAG))
     reading.withheld += [(column, f"more than {most} facts") for column, _ in ordered[most:]]
     return tuple(fact for _, fact in ordered[:most])
@@ -228,7 +228,7 @@ def _measure(value: Any, unit: str) -> str:
     if not any(c.isalpha() or c in "%°\"″'×" for c in text):
         if not unit:
             raise ValueError("no unit")
-        text = f"{text} {unit}"
+        text = f"{text} {unit}" if unit.isascii() else text + unit
     return text
 
 
@@ -242,7 +242,7 @@ def _phrases(reading: _Reading, key: str, value: Any, kind: Kind, label: str | N
         return Fact(key, several, Kind.LIST, label=label)
     if cells.boolean(value) is not None:
         raise ValueError("is yes or no and not words")
-    value = value[0] if isinstance(value, list) else value
+    value = value[0] if isinstance(value, list) and value else value
     return Fact(key, translated(short(value), reading.lang), Kind.PHRASE, label=label)
 
 

@@ -26,7 +26,9 @@ from edgegen.errors import DataError, NotFoundError, UsageError
 
 FORMATS = ("json", "jsonl", "csv")
 _SUFFIXES = {".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "csv"}
-_CONTAINERS = frozenset({"attributes", "specs", "specifications", "properties", "evidence", "属性", "参数", "推荐依据"})
+_CONTAINERS = frozenset(
+    {"attributes", "specs", "specifications", "properties", "features", "evidence", "属性", "参数", "推荐依据"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +181,7 @@ def _header(name: str, cells: list[str]) -> list[str]:
 
 def _delimiter(text: str) -> str:
     """The sniffed delimiter; a comma where the sniffer finds none or one that the header line lacks."""
-    sample = text[:16_384]
+    sample = text[:4096]
     try:
         found = csv.Sniffer().sniff(sample, delimiters=",;\t|").delimiter
     except csv.Error:

@@ -25,7 +25,7 @@ from edgegen.tasks import Task
 Source = Literal["model", "template"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ExplainOptions:
     """How a text is made. Every default of an explanation lives here."""
 

@@ -22,7 +22,9 @@ PROMPT_FORMAT = 1
 """The layout of prompts (see `edgegen.slots`): a model reads only the one it was trained with."""
 MANIFEST, MODEL = "manifest.json", "model.gguf"
 _PACKAGE = Path(__file__).parent
-_CHUNK = 1 << 20
+_TEXTS = ("name", "version", "architecture", "quantization", "licence")
+_LISTS = ("languages", "tasks")
+_TABLES = ("provenance", "evaluation", "equality")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ def load(path: Path) -> Pack:
     except NotFoundError as error:
         raise PackError(str(error)) from error
     if architecture != manifest.architecture:
-        raise PackError(f"{path}: the manifest says {manifest.architecture}, the model is {architecture or 'unknown'}. Build the pack again.")
+        raise PackError(f"{path}: the manifest says {manifest.architecture}, the model is {architecture}. Build the pack again.")
     return Pack(path, manifest)
 
 
@@ -116,14 +118,14 @@ def _check_versions(raw: dict[str, Any], path: Path) -> None:
 
 
 def _manifest(raw: dict[str, Any], path: Path) -> Manifest:
-    texts, lists, tables = ("name", "version", "architecture", "quantization", "licence"), ("languages", "tasks"), ("provenance", "evaluation", "equality")
-    for keys, check, what in ((texts, _is_text, "a text"), (lists, _is_texts, "a list of texts"), (tables, _is_table, "an object")):
+    kinds = ((_TEXTS, _is_text, "a text"), (_LISTS, _is_texts, "a list of texts"), (_TABLES, _is_table, "an object"))
+    for keys, check, what in kinds:
         for key in keys:
             if not check(raw.get(key)):
                 raise PackError(f"{path}: {key} is missing or not {what}. Copy the pack again.")
     known = {f.name for f in fields(Manifest)}
     values = {key: value for key, value in raw.items() if key in known}
-    values |= {key: tuple(raw[key]) for key in lists}
+    values |= {key: tuple(raw[key]) for key in _LISTS}
     return Manifest(**{**values, "files": _files(raw.get("files"), path)})
 
 
@@ -165,14 +167,11 @@ def _verify(path: Path, entry: FileEntry) -> None:
 
 def sha256(path: Path) -> str:
     """The SHA-256 of a file's content, in hexadecimal. Raises PackError where it cannot be read."""
-    digest = hashlib.sha256()
     try:
         with path.open("rb") as file:
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise PackError(f"{path} cannot be read: {error.strerror}. Check the disk and copy the pack again.") from error
-    return digest.hexdigest()
 
 
 def describe(folder: Path, names: Iterable[str]) -> dict[str, FileEntry]:
@@ -180,8 +179,13 @@ def describe(folder: Path, names: Iterable[str]) -> dict[str, FileEntry]:
     return {name: FileEntry((folder / name).stat().st_size, sha256(folder / name)) for name in names}
 
 
+def to_text(manifest: Manifest) -> str:
+    """A manifest as JSON; the same manifest gives the same text."""
+    return json.dumps(manifest.to_json(), ensure_ascii=False, indent=2) + "\n"
+
+
 def write_manifest(folder: Path, manifest: Manifest) -> Path:
-    """Write a manifest into a pack's folder; the same manifest gives the same bytes."""
+    """Write a manifest into the folder of a pack that is being built."""
     path = folder / MANIFEST
-    path.write_text(json.dumps(manifest.to_json(), ensure_ascii=False, indent=2) + "\n", "utf-8")
+    path.write_text(to_text(manifest), "utf-8")
     return path

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import date
 from decimal import Decimal, InvalidOperation
-from typing import Any, get_args
+from typing import Any
 
-from edgegen.domain import Fact, Kind, Lang, Level, Request, Section
+from edgegen.domain import LANGS, Fact, Kind, Level, Request, Section
 from edgegen.errors import DataError, UsageError
 
 _NUMERIC = frozenset({Kind.NUMBER, Kind.COUNT, Kind.MONEY, Kind.PERCENT, Kind.DISCOUNT, Kind.RATING, Kind.ASPECT})
@@ -63,10 +63,10 @@ def request_to_json(request: Request) -> dict[str, Any]:
 def request_from_json(raw: Mapping[str, Any]) -> Request:
     """The request of a JSON object. Raises DataError or UsageError with what is wrong."""
     lang = raw.get("lang")
-    if lang not in get_args(Lang):
-        raise UsageError(f"Unknown language {lang!r}. Known: {', '.join(get_args(Lang))}.")
+    if lang not in LANGS:
+        raise UsageError(f"Unknown language {lang!r}. Known: {', '.join(LANGS)}.")
     try:
         sections = tuple(Section(s["label"], tuple(map(fact_from_json, s["facts"]))) for s in raw["sections"])
-        return Request(str(raw["task"]), lang, sections, tuple(raw.get("choices", ())))
+        return Request(str(raw["task"]), "zh" if lang == "zh" else "en", sections, tuple(raw.get("choices", ())))
     except (KeyError, TypeError) as error:
         raise DataError(f"The request lacks {error}. It needs task, lang and sections with label and facts.") from None

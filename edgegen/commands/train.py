@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import sys
 from pathlib import Path
 
-from edgegen.errors import MissingExtraError
+from edgegen.errors import DataError, MissingExtraError
+
+_HELD_OUT = 0.05  # share of the pairs that only measures
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -77,10 +78,19 @@ def _base(args: argparse.Namespace) -> int:
 
 def _lora(args: argparse.Namespace) -> int:
     try:
-        from edgegen.train import lora
+        from edgegen.train import lora, pairs
+        from edgegen.train.fit import FitOptions
     except ImportError as error:
         raise _missing(error) from error
-    known = {f.name for f in dataclasses.fields(lora.LoraOptions)}
-    options = lora.LoraOptions(**{k: v for k, v in vars(args).items() if k in known})
-    sys.stdout.write(f"{lora.tune(args.data, args.base, args.out, options, say)}\n")
+    found = list(pairs.read(args.data))
+    if not found:
+        raise DataError(f"{args.data} holds no pairs. Each line needs task, lang, sections and text.")
+    held = found[:: max(2, round(1 / _HELD_OUT))]
+    train = [pair for pair in found if pair not in held] or found
+    fit = FitOptions(
+        steps=args.steps, batch=args.batch, rate=args.rate, seed=args.seed, warmup=max(1, args.steps // 20), save_every=args.steps
+    )
+    tuned = lora.tune(args.base, train, held, args.out, lora.LoraOptions(rank=args.rank, alpha=2.0 * args.rank, fit=fit))
+    say(f"adapter: {tuned.adapter}\nmerged, for `edgegen convert`:")
+    sys.stdout.write(f"{tuned.merged}\n")
     return 0

@@ -318,14 +318,14 @@ def describe_native() -> dict[str, str]:
     return {"llama-cpp-python": str(llama_cpp.__version__), "features": features, "gpu offload": gpu}
 
 
-def quantize(source: Path, target: Path, type_name: str) -> None:
+def quantize(source: Path, target: Path, type_name: str, *, threads: int = 1) -> None:
     """Write a GGUF file as another type, such as `q8_0`. Raises OptionError for an unknown type, EngineError where it fails."""
     lib = _native()
     name = "LLAMA_FTYPE_ALL_F32" if type_name == "f32" else f"LLAMA_FTYPE_MOSTLY_{type_name.upper()}"
     if not hasattr(lib, name):
         raise OptionError(f"llama.cpp has no quantization {type_name!r}. Use q8_0, q4_k_m or f16.")
     params = lib.llama_model_quantize_default_params()
-    params.ftype, params.nthread = getattr(lib, name), 1
+    params.ftype, params.nthread = getattr(lib, name), threads
     _LOG.errors.clear()
     if lib.llama_model_quantize(str(source).encode(), str(target).encode(), ctypes.byref(params)):
         why = _LOG.errors[0] if _LOG.errors else "it gives no reason"

@@ -19,7 +19,7 @@ SOURCES: Mapping[str, tuple[tuple[str, str], tuple[str, ...]]] = {
 def by_source(item: Section, lang: Lang, most: int = 4) -> tuple[Section, list[Section]]:
     """The item without its evidence, and a section `by` for each recommender that has some (at most `most`)."""
     taken: list[Fact] = []
-    sections = []
+    sections: list[Section] = []
     for names, keys in SOURCES.values():
         found = next((f for key in keys for f in item if f.key == key and f.value is not False), None)
         if found is not None and len(sections) < most:

@@ -51,7 +51,8 @@ class Task:
     """One kind of text.
 
     `mentions` are keys whose facts the text must name (of every item when the task writes about several); `shows` is how
-    many further facts it must use. `max_new_tokens` bounds the text, `choices` marks a task that is decoded along a
+    many further facts it must use. `any_of` are keys of which the text must use one, where there is one; `every` are section
+    labels each of which must contribute a fact, `whole` those whose facts must all be there. `max_new_tokens` bounds the text, `choices` marks a task that is decoded along a
     given list of texts and not freely.
     """
 
@@ -60,6 +61,9 @@ class Task:
     needs: tuple[Needs, ...]
     mentions: tuple[str, ...] = ("name",)
     shows: int = 1
+    any_of: tuple[str, ...] = ()
+    every: tuple[str, ...] = ()
+    whole: tuple[str, ...] = ()
     max_new_tokens: int = 96
     max_sentences: int = 3
     temperature: float = 0.7
@@ -90,7 +94,8 @@ class Task:
             return _closest(prompt.request)
         if self.template is None:
             raise DataError(f"Task {self.name!r} has no template.")
-        view, out = View(prompt), list[Segment]()
+        view = View(prompt)
+        out: list[Segment] = []
         joiner = " " if prompt.request.lang == "en" else ""
         for line in self.template[prompt.request.lang]:
             for scope in _scopes(line, prompt):

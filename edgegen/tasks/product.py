@@ -35,25 +35,11 @@ TASK = Task(
         ),
         "zh": (
             Line((
-                "{name}来自{brand}。",
-                "来看看{name}，属于{category}。",
-                "来看看{name}。",
+                "{name}由{brand}出品，材质为{material}。", "{name}由{brand}出品。", "{name}材质为{material}。",
+                "{name}带有{feature}。", "想看{category}，可以看看{name}。", "不妨看看{name}。",
             )),
-            Line((
-                "特点是{feature}，还有{feature2}。",
-                "特点是{feature}。",
-                "材质为{material}。",
-                "{attr.key}：{attr}。",
-            ), optional=True),
-            Line((
-                "材质为{material}。",
-                "颜色为{color}。",
-                "尺寸为{size}。",
-                "适合{audience}。",
-                "{attr.key}：{attr}。",
-            ), optional=True),
-            Line(("请注意，它没有{hasnt}。",), optional=True),
-            Line(("售价{price}。",), optional=True),
+            Line(("带有{feature}，{attr.key}为{attr}。", "{attr.key}：{attr}。", "带有{feature}。", "颜色为{color}。", "它{is}。", "带有{has}。"), optional=True),
+            Line(("适合{audience}。", "适合{occasion}。", "售价{price}。"), optional=True),
         ),
     },
 )  # fmt: skip

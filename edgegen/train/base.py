@@ -131,7 +131,7 @@ def train(recipe: Recipe, folder: Path, say: Say) -> Path:
     words = vocabulary(recipe, folder / "corpus", checkpoint, say)
     encoder = Encoder(words)
     say("pairs: encoding")
-    sets = {split: PairDataset(encoder, load(folder / "corpus", split), recipe.context) for split in ("train", "valid")}  # type: ignore[arg-type]
+    sets = {split: PairDataset(encoder, load(folder / "corpus", split), recipe.context) for split in ("train", "valid")}
     total = sum(sets["train"].lengths)
     say(f"training: {len(sets['train'])} pairs, {total} tokens, {sets['train'].too_long} too long")
     fresh = model(recipe, words)

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch.nn import functional
-from torch.utils.data import Sampler
 from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast, Trainer, TrainingArguments
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import get_last_checkpoint
@@ -67,7 +66,7 @@ class TextTrainer(Trainer):  # type: ignore[misc]
             inputs = self._prepare_inputs(inputs)
             return self.compute_loss(model, inputs).detach(), None, None
 
-    def _get_train_sampler(self, *_: Any) -> Sampler[int]:
+    def _get_train_sampler(self, *_: Any) -> Any:
         generator = torch.Generator().manual_seed(self.args.seed)
         lengths = self.train_dataset.lengths
         return LengthGroupedSampler(self.args.train_batch_size, lengths=lengths, generator=generator)

@@ -89,7 +89,7 @@ def _step(word: str, path: str, number: int) -> Step:
 
 def _weight(pattern: Pattern) -> float:
     # Patterns that ask for more facts can be filled less often: weigh them so that they are not crowded out.
-    return (1 + len(pattern.conditions) + _holes(pattern.nodes)) ** 1.5
+    return float((1 + len(pattern.conditions) + _holes(pattern.nodes)) ** 1.5)
 
 
 def _holes(nodes: Sequence[Node]) -> int:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
+from functools import partial
 from random import Random
 from typing import Literal
 
@@ -26,8 +27,11 @@ _FOREIGN = 0.1  # share of products whose catalogue is written in the other lang
 _MADE_UP = 0.15  # share of attributes with invented keys and values
 _COUNTS = (1, 3, 8, 20, 45, 90, 210, 480, 1200, 3600, 12000, 56000)
 
-_EN_SYLLABLES = "al an ar bel bo ca cor da del do el en fa fer ga gro hal ir jo ka kel la lin lo mar mi mo na nor o pel ra ren sa sol ta tor u va ver wil xen yo za".split()
-_ZH_NAMES = "安柏晨川岱恩帆格禾景可澜霖茂宁朴启然森拓望溪夏野悠泽知竹卓逸云和森木青禾山海星河暖素".strip()
+_EN_SYLLABLES = tuple(
+    "al an ar bel bo ca cor da del do el en fa fer ga gro hal ir jo ka kel la lin lo mar mi mo na nor o pel ra ren sa sol "
+    "ta tor u va ver wil xen yo za".split()
+)
+_ZH_NAMES = "安柏晨川岱恩帆格禾景可澜霖茂宁朴启然森拓望溪夏野悠泽知竹卓逸云和森木青禾山海星河暖素"
 _UNITS: dict[str, tuple[Pair, ...]] = {
     "size": (("{} cm", "{}厘米"), ("{} inches", "{}英寸"), ("{} x {} cm", "{}×{}厘米")),
     "capacity": (("{} ml", "{}毫升"), ("{} L", "{}升"), ("{} fl oz", "{}盎司")),
@@ -40,6 +44,9 @@ _SOURCES: dict[str, tuple[Pair, ...]] = {
     "content": (("product features", "商品特点"), ("content matching", "内容匹配"), ("product details", "商品信息")),
     "reviews": (("shopper reviews", "顾客评价"), ("ratings", "评分数据")),
 }  # fmt: skip
+
+
+Maker = Callable[[], list[Fact]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +82,7 @@ class World:
         return "".join(self.rng.choices(_ZH_NAMES, k=2) if self.lang == "zh" else self.rng.choices(_EN_SYLLABLES, k=2)).title()
 
     def product(self, domain: Domain, fewest: int, most: int, evidence: float = 0.5) -> tuple[Category, list[Fact]]:
-        """A product with `fewest` to `most` facts beside its name; `evidence` is the share that says why it is recommended."""
+        """A product with `fewest` to `most` facts beside its name; `evidence` is the share of reasons to recommend it."""
         while True:
             category = self.category(domain)
             facts = self._facts(domain, category, self.rng.randint(fewest, most), evidence)
@@ -110,23 +117,18 @@ class World:
         facts.insert(0 if rng.random() < 0.85 else rng.randint(0, len(facts)), name)
         return facts
 
-    def phrase(self, domain: Domain, key: str, lang: Lang | None = None) -> Fact | None:
-        """A phrase fact of the domain, or None where the domain has none for the key."""
-        pairs = domain.phrases.get(key)
-        return Fact(key, lexicon.pick(self.rng.choice(pairs), lang or self.lang), Kind.PHRASE) if pairs else None
-
-    def _product_makers(self, domain: Domain, category: Category, lang: Lang) -> list[Callable[[], list[Fact]]]:
+    def _product_makers(self, domain: Domain, category: Category, lang: Lang) -> list[Maker]:
         keys = ("material", "color", "style", "flavor", "scent", "season", "origin", "audience", "occasion",
                 "feature", "feature", "feature", "warranty", "shipping", "returns")  # fmt: skip
-        makers: list[Callable[[], list[Fact]]] = [lambda key=key: _some(self.phrase(domain, key, lang)) for key in keys if key in domain.phrases]  # type: ignore[misc]
+        makers: list[Maker] = [partial(self.several, domain, key, 1, 1, lang) for key in keys if key in domain.phrases]
         makers += [lambda: [self._attribute(domain, lang)]] * 4
         makers += [lambda: [self._flag(domain, lang)]] * 4
-        makers += [lambda key=key: [self._measure(key)] for key in _UNITS]  # type: ignore[misc]
+        makers += [partial(self._measure, key) for key in _UNITS]
         makers += [lambda: [Fact("brand", self.brand(), Kind.TEXT)], lambda: [self._price(category)], lambda: [self._price(category)]]
         makers += [lambda: self._tags(domain, lang), lambda: [self._count("stock")]]
         return makers
 
-    def _evidence_makers(self, domain: Domain, category: Category) -> list[Callable[[], list[Fact]]]:
+    def _evidence_makers(self, domain: Domain, category: Category) -> list[Maker]:
         rng = self.rng
         other = lambda: self.name(category if rng.random() < 0.5 else None)  # noqa: E731
         return [
@@ -173,10 +175,11 @@ class World:
         label = lexicon.pick(flag.word, lang)
         return Fact(f"{flag.form}_{slug(label)}", self.rng.random() < 0.65, Kind.FLAG, label=label)
 
-    def _measure(self, key: str) -> Fact:
-        form = lexicon.pick(self.rng.choice(_UNITS[key]), self.lang)
-        numbers = [str(self.rng.choice([self.rng.randint(2, 90), self.rng.randint(100, 990), round(self.rng.uniform(0.3, 9.9), 1)])) for _ in range(2)]
-        return Fact(key, form.format(*numbers), Kind.MEASURE)
+    def _measure(self, key: str) -> list[Fact]:
+        rng = self.rng
+        form = lexicon.pick(rng.choice(_UNITS[key]), self.lang)
+        numbers = [rng.choice([rng.randint(2, 90), rng.randint(100, 990), round(rng.uniform(0.3, 9.9), 1)]) for _ in range(2)]
+        return [Fact(key, form.format(*numbers), Kind.MEASURE)]
 
     def _currency(self) -> str:
         return "CNY" if self.lang == "zh" else self.rng.choice(["USD", "USD", "USD", "EUR", "GBP"])
@@ -211,10 +214,11 @@ class World:
         span = [Fact("lowest", low, Kind.MONEY, currency=currency), Fact("highest", high, Kind.MONEY, currency=currency)]
         return [Fact("products", Decimal(self.rng.randint(4, 240)), Kind.COUNT), *span]
 
-    def several(self, domain: Domain, key: str, least: int, most: int) -> list[Fact]:
+    def several(self, domain: Domain, key: str, least: int, most: int, lang: Lang | None = None) -> list[Fact]:
         """`least` to `most` different phrase facts with one key."""
         pairs = domain.phrases.get(key, ())
-        return [Fact(key, lexicon.pick(p, self.lang), Kind.PHRASE) for p in self.rng.sample(pairs, min(len(pairs), self.rng.randint(least, most)))]
+        drawn = self.rng.sample(pairs, min(len(pairs), self.rng.randint(least, most)))
+        return [Fact(key, lexicon.pick(pair, lang or self.lang), Kind.PHRASE) for pair in drawn]
 
     def budget(self) -> Fact:
         """What a shopper wants to spend."""
@@ -255,18 +259,13 @@ class World:
         return Section("ratings", tuple(facts))
 
 
-def _sample(rng: Random, makers: Sequence[Callable[[], list[Fact]]], weights: Sequence[float], count: int) -> list[Callable[[], list[Fact]]]:
+def _sample(rng: Random, makers: Sequence[Maker], weights: Sequence[float], count: int) -> list[Maker]:
     order = sorted(range(len(makers)), key=lambda i: rng.random() ** (1 / weights[i]), reverse=True)
     return [makers[i] for i in order[:count]]
 
 
-def _some(fact: Fact | None) -> list[Fact]:
-    return [fact] if fact else []
-
-
 def _distinct(facts: list[Fact]) -> list[Fact]:
-    seen: set[tuple[str, str]] = set()
-    return [f for f in facts if (mark := (f.key, str(f.value))) not in seen and not seen.add(mark)]  # type: ignore[func-returns-value]
+    return list({(f.key, str(f.value)): f for f in facts}.values())
 
 
 def _levelled(key: str, value: Decimal, kind: Kind) -> Fact:

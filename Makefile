@@ -1,0 +1,57 @@
+# make run    see it work: set-up, then explanations of the sample catalogue in English and Chinese
+# make test   everything that CI checks
+# make eval   score the bundled pack on held-out products;  make bench   its speed;  make pack   train it anew
+
+VENV ?= .venv
+PY := $(VENV)/bin/python
+PIP := $(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt
+CORPUS ?= runs/bundled
+
+.PHONY: run test lint eval corpus bench pack clean
+
+$(VENV)/.runtime: pyproject.toml constraints.txt
+	@echo "== setting up $(VENV): the runtime (building llama-cpp-python takes some minutes the first time)"
+	@test -x $(PY) || python3 -m venv $(VENV)
+	@$(PIP) -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime
+	@echo "== setting up $(VENV): training, terminal and test packages"
+	@$(PIP) torch
+	@$(PIP) -e '.[dev]'
+	@touch $@
+
+run: $(VENV)/.runtime
+	@echo "== English"
+	@$(VENV)/bin/edgegen explain --lang en --task reason --limit 4
+	@$(VENV)/bin/edgegen explain --lang en --task personal --limit 2
+	@echo "== 中文"
+	@$(VENV)/bin/edgegen explain --lang zh --task reason --limit 4
+	@$(VENV)/bin/edgegen explain --lang zh --task personal --limit 2
+
+lint: $(VENV)/.dev
+	@echo "== ruff, mypy, import-linter"
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check . || true
+	@$(VENV)/bin/mypy
+	@$(VENV)/bin/lint-imports --no-cache
+
+test: lint
+	@echo "== pytest"
+	@$(VENV)/bin/pytest
+
+corpus: $(VENV)/.dev
+	@$(VENV)/bin/edgegen train corpus --out $(CORPUS)
+
+eval: corpus
+	@$(VENV)/bin/edgegen evaluate --corpus $(CORPUS)/corpus
+
+bench: $(VENV)/.dev
+	@$(PY) bench/one.py
+
+pack: $(VENV)/.dev
+	@$(VENV)/bin/edgegen train base --out $(CORPUS)
+	@$(VENV)/bin/edgegen convert $(CORPUS)/checkpoint --quant q8_0 --name bundled --out models/bundled
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,181 @@
+"""The claim tables (`data/claims/<lang>.toml`), compiled, and which facts support a claim. Knows no task and no rule.
+
+A claim's `needs` are alternatives, each of them one of
+    key            a fact with this key is there (a flag: yes)
+    key.level      a fact with this key and level is there
+    words          one of the claim's patterns occurs in the words of a fact that the model may read
+    within_budget  the price is at most the budget
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from edgegen import schema
+from edgegen.domain import Fact, Kind, Lang, Level, Policy
+
+Found = tuple[int, Fact]  # index of the section in the request, fact
+
+# A shopper's wishes and a search say nothing about a product.
+_NO_EVIDENCE = frozenset({"likes", "need", "query", "topic", "budget", "source"})
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimRule:
+    """Words that claim something, and the facts that may stand behind them."""
+
+    id: str
+    regex: re.Pattern[str]
+    needs: tuple[str, ...]
+    example: str
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Words before or after a slot, and the marks of the slots that may stand there."""
+
+    id: str
+    keys: frozenset[str]
+    before: re.Pattern[str] | None
+    after: re.Pattern[str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class NumberRule:
+    """A number word and the values that back it; of these kinds only, if any are given."""
+
+    regex: re.Pattern[str]
+    low: Decimal
+    high: Decimal
+    kinds: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One language's tables. `any_*` match wherever one of the rules does, so that most texts need one pass."""
+
+    claims: tuple[ClaimRule, ...]
+    any_claim: re.Pattern[str]
+    contexts: tuple[Context, ...]
+    any_before: re.Pattern[str]
+    any_after: re.Pattern[str]
+    numbers: tuple[NumberRule, ...]
+    any_number: re.Pattern[str]
+    idioms: re.Pattern[str]
+    negation: re.Pattern[str]
+    negated_after: re.Pattern[str]
+    turn: re.Pattern[str]
+    several: re.Pattern[str]
+    praise: re.Pattern[str]
+    blame: re.Pattern[str]
+
+
+@cache
+def table(lang: Lang) -> Table:
+    """The tables of a language."""
+    raw = tomllib.loads(files("edgegen").joinpath(f"data/claims/{lang}.toml").read_text("utf-8"))
+    edge = r"\b" if lang == "en" else ""
+    words: dict[str, list[str]] = raw["words"]
+    contexts = raw["context"]
+    return Table(
+        claims=tuple(
+            ClaimRule(c["id"], _union(c["patterns"], edge), tuple(c["needs"]), c["example"]) for c in raw["claim"]
+        ),
+        any_claim=_union([p for c in raw["claim"] for p in c["patterns"]], edge),
+        contexts=tuple(_context(c, edge) for c in contexts),
+        any_before=re.compile(_before([p for c in contexts for p in c.get("before", ())], edge)),
+        any_after=re.compile(_either([p for c in contexts for p in c.get("after", ())])),
+        numbers=tuple(_number(n, edge) for n in raw["number"]),
+        any_number=_union([n["pattern"] for n in raw["number"]], edge),
+        idioms=_union(words["idioms"], edge),
+        negation=_union(words["negation"], edge),
+        negated_after=re.compile(_either(words["negated_after"])),
+        turn=re.compile(_either(words["turn"])),
+        several=_union(words["several"], edge),
+        praise=_union(words["praise"], edge),
+        blame=_union(words["blame"], edge),
+    )
+
+
+def _either(sources: Iterable[str]) -> str:
+    return f"(?:{'|'.join(sources)})"
+
+
+def _union(sources: Iterable[str], edge: str) -> re.Pattern[str]:
+    return re.compile(f"{edge}{_either(sources)}{edge}")
+
+
+def _before(sources: Iterable[str], edge: str) -> str:
+    return f"{edge}{_either(sources)}(?=⟨)"
+
+
+def _context(raw: dict[str, Any], edge: str) -> Context:
+    before, after = raw.get("before"), raw.get("after")
+    return Context(
+        raw["id"],
+        frozenset(raw["keys"]),
+        re.compile(_before(before, edge)) if before else None,
+        re.compile(_either(after)) if after else None,
+    )
+
+
+def _number(raw: dict[str, Any], edge: str) -> NumberRule:
+    low = Decimal(raw["low"])
+    return NumberRule(_union([raw["pattern"]], edge), low, Decimal(raw.get("high", low)), frozenset(raw.get("kinds", ())))
+
+
+def support(rule: ClaimRule, facts: Sequence[Found], negated: bool) -> list[Found]:
+    """The facts that bear a claim out, or, where it is negated, the facts that say it is not so."""
+    if negated:
+        return [found for found in facts if _denies(rule, found[1])]
+    return [found for need in rule.needs for found in _bearing(need, rule, facts)]
+
+
+def _bearing(need: str, rule: ClaimRule, facts: Sequence[Found]) -> list[Found]:
+    if need == "words":
+        return [(i, f) for i, f in facts if f.key not in _NO_EVIDENCE and rule.regex.search(words(f))]
+    if need == "within_budget":
+        return _within_budget(facts)
+    key, _, level = need.partition(".")
+    return [(i, f) for i, f in facts if f.key == key and f.value is not False and (not level or f.level == level)]
+
+
+def _denies(rule: ClaimRule, fact: Fact) -> bool:
+    if "words" in rule.needs and fact.value is False and fact.label:
+        return bool(rule.regex.search(fact.label.lower()))
+    keys = {need.partition(".")[0] for need in rule.needs}
+    return fact.key in keys and (fact.value is False or fact.level is Level.LOW)
+
+
+def _within_budget(facts: Sequence[Found]) -> list[Found]:
+    budgets = [(i, f) for i, f in facts if f.key == "budget"]
+    prices = [(i, f) for i, f in facts if f.key == "price"]
+    for budget in budgets:
+        for price in prices:
+            if price[1].currency == budget[1].currency and _at_most(price[1], budget[1]):
+                return [price, budget]
+    return []
+
+
+def _at_most(price: Fact, budget: Fact) -> bool:
+    return isinstance(price.value, Decimal) and isinstance(budget.value, Decimal) and price.value <= budget.value
+
+
+def words(fact: Fact) -> str:
+    """The words of a fact that the model may read as true of its subject, in lower case."""
+    if fact.value is False:
+        return ""
+    if fact.kind is Kind.ASPECT:
+        return (fact.label or "").lower() if fact.level is Level.HIGH else ""
+    label = "" if fact.key in schema.keys() else (fact.label or fact.key.replace("_", " "))
+    if fact.policy is Policy.COPY or fact.kind is Kind.FLAG:
+        return label.lower()
+    value = " ".join(fact.value) if isinstance(fact.value, tuple) else str(fact.value)
+    return f"{label} {value}".lower()

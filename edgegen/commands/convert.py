@@ -1,0 +1,64 @@
+"""Turn a GPT-2 checkpoint into a pack: GGUF, quantized, compared with the original."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from edgegen import tasks
+from edgegen.commands._shared import language, say
+from edgegen.domain import LANGS
+from edgegen.errors import DataError, MissingExtraError, NotFoundError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the command."""
+    parser.add_argument("checkpoint", type=Path, help="folder with config, weights and tokenizer.json")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the pack")
+    parser.add_argument("--quant", default="q8_0", help="f32, f16, q8_0, q6_k, q5_k_m, q4_k_m, q4_0, ...; default: %(default)s")
+    parser.add_argument("--name", help="of the pack; default: the folder's name")
+    parser.add_argument("--pack-version", default="1", help="default: %(default)s")
+    parser.add_argument("--langs", default=",".join(LANGS), help="default: %(default)s")
+    parser.add_argument("--tasks", default="", help="names, with commas; default: all")
+    parser.add_argument("--licence", default="Apache-2.0", help="default: %(default)s")
+    parser.add_argument("--provenance", type=Path, help="JSON file: what the model was trained on")
+    parser.add_argument("--evaluation", type=Path, help="JSON file of `edgegen evaluate --report`")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Convert; prints the pack's folder."""
+    try:
+        from convert.build import build_pack
+    except ImportError as error:
+        raise MissingExtraError(f"Converting needs the package {error.name}. Install it: pip install 'edgegen[train]'.") from error
+    made = build_pack(
+        args.checkpoint,
+        args.out,
+        quant=args.quant,
+        name=args.name or args.out.name,
+        version=args.pack_version,
+        languages=[language(lang) for lang in args.langs.split(",")],
+        tasks=[name for name in args.tasks.split(",") if name] or list(tasks.names()),
+        provenance=_json(args.provenance) or {"checkpoint": args.checkpoint.name},
+        evaluation={"rows": _json(args.evaluation)} if args.evaluation else {},
+        licence=args.licence,
+    )
+    manifest = json.loads((made / "manifest.json").read_text("utf-8"))
+    for kind, figures in manifest["equality"].items():
+        say(f"{kind}: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items() if isinstance(value, (int, float))))
+    sys.stdout.write(f"{made}\n")
+    return 0
+
+
+def _json(path: Path | None) -> Any:
+    if path is None:
+        return None
+    if not path.is_file():
+        raise NotFoundError(f"There is no file {path}. Check the path.")
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path} is not JSON: {error}.") from None

@@ -1,0 +1,109 @@
+"""Score a pack: on the corpus's test split (--corpus), or on a catalogue (--catalogue, without references)."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+from edgegen import catalog, requests, tasks
+from edgegen.commands import _shared
+from edgegen.domain import LANGS, Lang
+from edgegen.errors import UsageError
+from edgegen.evaluate import Case, Row, evaluate
+from edgegen.explain import ExplainOptions, Explanation
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the command."""
+    parser.add_argument("--corpus", type=Path, help="folder that `edgegen train corpus` wrote")
+    parser.add_argument("--catalogue", help="a catalogue file instead")
+    parser.add_argument("--tasks", default="", help="names, with commas; default: all")
+    parser.add_argument("--langs", default=",".join(LANGS), help="default: %(default)s")
+    parser.add_argument("--limit", type=int, default=200, help="texts of each task and language; default: %(default)s")
+    parser.add_argument("--n", type=int, default=ExplainOptions.n)
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--show", type=int, default=0, help="print so many random texts of each language")
+    parser.add_argument("--report", type=Path, help="write the figures as JSON")
+    parser.add_argument("--threads", type=int)
+    _shared.add_pack(parser)
+    _shared.add_catalogue(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the tables."""
+    if bool(args.corpus) == bool(args.catalogue):
+        raise UsageError("Give either --corpus FOLDER or --catalogue FILE.")
+    names = [name for name in args.tasks.split(",") if name] or list(tasks.names())
+    langs = [_shared.language(lang) for lang in args.langs.split(",")]
+    rows: list[Row] = []
+    shown: dict[Lang, list[Explanation]] = {lang: [] for lang in langs}
+    with _shared.explainer(args.pack, args.threads) as explainer:
+        for lang in langs:
+            for name in names:
+                cases = list(_cases(args, name, lang))[: args.limit]
+                if not cases:
+                    _shared.say(f"{name}/{lang}: the catalogue has no facts for it")
+                    continue
+                row, answers = evaluate(explainer, name, lang, cases, ExplainOptions(n=args.n, seed=args.seed))
+                rows.append(row)
+                shown[lang] += answers
+                _shared.say(_line(row))
+    sys.stdout.write(table(rows))
+    for lang, answers in shown.items():
+        sample = Random(args.seed).sample(answers, min(args.show, len(answers)))
+        sys.stdout.writelines(f"[{lang}/{a.task}/{a.source}] {a.text}\n" for a in sample)
+    if args.report:
+        args.report.write_text(json.dumps([row.to_json() for row in rows], indent=1, ensure_ascii=False) + "\n", "utf-8")
+    return 0
+
+
+def _cases(args: argparse.Namespace, name: str, lang: Lang) -> Iterator[Case]:
+    if args.corpus:
+        yield from _corpus_cases(args.corpus, name, lang)
+        return
+    found = catalog.load(args.catalogue, lang, _shared.overrides(args.map), args.currency, args.format)
+    profiles = list(catalog.shoppers(args.shoppers or catalog.sample_shoppers(lang), lang).values())
+    paths = catalog.paths(found.products) if name == "category" else ()
+    for at, shopper in enumerate(profiles if name == "personal" else profiles[:1]):
+        part = found.products[at :: len(profiles)] if name == "personal" else found.products
+        context = requests.Context(lang, shopper, None, None, paths)
+        yield from (Case(request) for _, request in requests.build(name, part, context))
+
+
+def _corpus_cases(folder: Path, name: str, lang: Lang) -> Iterator[Case]:
+    from edgegen import slots
+    from edgegen.domain import Request
+    from edgegen.train import pairs
+
+    found = list(pairs.read(folder / f"test.{name}.{lang}.jsonl"))
+    tree = tuple(sorted({choice for pair in found for choice in pair.request.choices}))
+    for pair in found:
+        request = Request(pair.request.task, lang, pair.request.sections, tree)
+        prompt = tasks.get(name).prompt(request)
+        yield Case(request, pair.text if tree else slots.render(slots.parse(pair.text, prompt), lang))
+
+
+def _line(row: Row) -> str:
+    accuracy = "" if row.accuracy is None else f"  accuracy {row.accuracy:.3f}"
+    return (
+        f"{row.task:9} {row.lang} n={row.texts:4} model {row.model_share:6.1%}  wrong {row.wrong_values}  ungrounded after "
+        f"{row.ungrounded_after} before {row.ungrounded_before:5.1%}  rejected {row.rejected_before:5.1%}{accuracy}"
+    )
+
+
+def table(rows: list[Row]) -> str:
+    """The figures as a Markdown table."""
+    head = "| task | lang | texts | model share | wrong values | ungrounded after | before | rejected before | coverage | USR | rep-4 | median s | BLEU model / template / shuffled / constant | ROUGE-L | accuracy |\n"
+    lines = [head, "|" + "---|" * 15 + "\n"]
+    for r in rows:
+        bleu, rouge = (" / ".join(f"{score:.1f}" for score in found.values()) or "-" for found in (r.bleu, r.rouge_l))
+        lines.append(
+            f"| {r.task} | {r.lang} | {r.texts} | {r.model_share:.1%} | {r.wrong_values} | {r.ungrounded_after} | {r.ungrounded_before:.1%} "
+            f"| {r.rejected_before:.1%} | {r.coverage:.1%} | {r.usr:.3f} | {r.repeated_4grams:.1%} | {r.median_s:.3f} | {bleu} | {rouge} "
+            f"| {'-' if r.accuracy is None else f'{r.accuracy:.1%}'} |\n"
+        )
+    return "".join(lines)

@@ -1,0 +1,204 @@
+"""LoRA fine-tuning of a GPT-2 on a retailer's pairs: adapter and merged checkpoint from the bundled pack, a folder or the hub.
+
+W' = W + alpha/r * B A; only A and B are trained, and the embeddings of edgegen's tokens where the base lacked them. The
+loss is on the text only (`fit`). Source: Hu et al. 2021, https://arxiv.org/abs/2106.09685.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from tokenizers import AddedToken
+from transformers import AutoConfig, AutoTokenizer, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+from convert import gpt2
+from convert.merge import merge
+from convert.output import whole
+from convert.restore import restore
+from edgegen import pack
+from edgegen.errors import ConvertError, DataError, NotFoundError, OptionError, UsageError
+from edgegen.slots import SPECIALS
+from edgegen.train import tokenizer
+from edgegen.train.dataset import Encoder, PairDataset
+from edgegen.train.fit import FitOptions, fit
+from edgegen.train.pairs import Pair
+
+BUNDLED = "bundled"
+TARGETS = ("c_attn", "c_proj", "c_fc")
+
+
+def _default_fit() -> FitOptions:
+    return FitOptions(steps=400, batch=16, rate=5e-4, warmup=40, weight_decay=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class LoraOptions:
+    """How an adapter is shaped and trained."""
+
+    rank: int = 8
+    """Columns of A and rows of B; at least 1."""
+    alpha: float = 16.0
+    """The adapter's weight is alpha / rank; above 0."""
+    dropout: float = 0.05
+    """Share of the adapter's inputs left out while training; in [0, 1)."""
+    targets: tuple[str, ...] = TARGETS
+    """The matrices that get an adapter, of c_attn, c_proj and c_fc."""
+    fit: FitOptions = field(default_factory=_default_fit)
+    """Steps, batches, rate."""
+
+    def __post_init__(self) -> None:
+        """Check every range. Raises OptionError."""
+        if self.rank < 1:
+            raise OptionError(f"rank must be at least 1, got {self.rank}")
+        if self.alpha <= 0:
+            raise OptionError(f"alpha must be above 0, got {self.alpha}")
+        if not 0 <= self.dropout < 1:
+            raise OptionError(f"dropout must be in [0, 1), got {self.dropout}")
+        if not self.targets or not set(self.targets) <= set(TARGETS):
+            raise OptionError(f"targets must be some of {', '.join(TARGETS)}, got {', '.join(self.targets) or 'none'}")
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """The folders that a tuning wrote, and its log of losses."""
+
+    adapter: Path
+    merged: Path
+    base: Path
+    log: list[dict[str, float]]
+
+
+def tune(base: str, train: Iterable[Pair], valid: Iterable[Pair], out: Path, options: LoraOptions | None = None) -> Tuned:
+    """Fine-tune `base` ("bundled", a folder or a hub name) and write `out/adapter` and `out/merged`.
+
+    An interrupted run goes on from `out/steps`. Raises UsageError, NotFoundError, DataError,
+    ConvertError, PackError, StorageError.
+    """
+    options = options or LoraOptions()
+    train = list(train)
+    _claim(out, base, train, options)
+    folder = prepare_base(base, out / "base")
+    checkpoint = gpt2.open_checkpoint(folder)
+    encoder, context = Encoder(checkpoint.tokenizer), checkpoint.model.config.n_positions
+    sets = PairDataset(encoder, train, context), PairDataset(encoder, valid, context)
+    if not len(sets[0]):
+        raise DataError(
+            f"None of the pairs fits the {context} tokens of {base} ({sets[0].too_long} are too long). Give shorter pairs."
+        )
+    torch.manual_seed(options.fit.seed)
+    model = adapted(checkpoint.model, folder, options, _fresh_ids(folder, checkpoint.tokenizer))
+    log = fit(model, checkpoint.tokenizer, sets[0], sets[1] if len(sets[1]) else None, out / "steps", options.fit)
+    adapter = _save(model, checkpoint.tokenizer, out / "adapter")
+    return Tuned(adapter, merge(adapter, out / "merged", folder), folder, log)
+
+
+def _claim(out: Path, base: str, train: list[Pair], options: LoraOptions) -> None:
+    """Note what runs in `out`; refuse another run there, whose base and steps would be taken for this one's."""
+    digest = hashlib.sha256()
+    for pair in train:
+        digest.update(json.dumps(pair.to_json(), sort_keys=True).encode())
+    run = json.dumps({"base": base, "pairs": digest.hexdigest(), "options": asdict(options)}, indent=2) + "\n"
+    path = out / "run.json"
+    if not path.is_file():
+        with whole(path) as part:
+            part.write_text(run, "utf-8")
+    elif path.read_text("utf-8") != run:
+        raise UsageError(f"{out} holds a run with another base, other pairs or options. Choose another folder, or delete it.")
+
+
+def adapted(model: GPT2LMHeadModel, folder: Path, options: LoraOptions, fresh: list[int]) -> PeftModel:
+    """The model with an untrained adapter, and with `fresh` token embeddings set free to train."""
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=options.rank,
+        lora_alpha=options.alpha,
+        lora_dropout=options.dropout,
+        target_modules=list(options.targets),
+        fan_in_fan_out=True,  # GPT-2's Conv1D keeps [in, out]
+        trainable_token_indices={"wte": fresh} if fresh else None,
+        base_model_name_or_path=str(folder),
+    )
+    return get_peft_model(model, config)
+
+
+def _save(model: PeftModel, words: PreTrainedTokenizerFast, out: Path) -> Path:
+    with whole(out) as part:
+        # The embeddings are the base's; PEFT would look for their size on the hub.
+        model.save_pretrained(str(part), save_embedding_layers=False)
+        words.save_pretrained(part)
+    return out
+
+
+def prepare_base(base: str, out: Path) -> Path:
+    """The folder of a base that has edgegen's tokens: `base` itself, else `out`, restored, downloaded or extended."""
+    folder = Path(base)
+    if (out / "config.json").is_file() and not _missing(tokenizer.load(out)):
+        return out  # an interrupted run's
+    if base == BUNDLED:
+        return restore(pack.load(pack.bundled()).model, out)
+    if (folder / pack.MANIFEST).is_file():
+        return restore(pack.load(folder).model, out)
+    if not folder.is_dir():
+        folder = _download(base, out)
+    words = gpt2.open_checkpoint(folder).tokenizer
+    return folder if not _missing(words) else _extend(folder, out)
+
+
+def _missing(words: PreTrainedTokenizerFast) -> list[str]:
+    known = words.get_vocab()
+    return [token for token in SPECIALS if token not in known]
+
+
+def _download(name: str, out: Path) -> Path:
+    """A model by its hub name, from the cache or the hub, as a folder."""
+    try:
+        gpt2.check_config(AutoConfig.from_pretrained(name).to_dict(), name)
+        model = GPT2LMHeadModel.from_pretrained(name, dtype=torch.float32)
+        words = AutoTokenizer.from_pretrained(name)
+    except OSError as error:
+        raise NotFoundError(
+            f"There is no base {name!r}: no such folder, and the hub gives none by that name. "
+            f"Give a checkpoint's folder, '{BUNDLED}', or a hub name where there is a network."
+        ) from error
+    with whole(out) as part:
+        model.save_pretrained(part)
+        words.save_pretrained(part)
+    return out
+
+
+def _extend(folder: Path, out: Path) -> Path:
+    """A copy of a base with edgegen's tokens added, their embeddings at the mean of the others."""
+    checkpoint = gpt2.open_checkpoint(folder)
+    backend, model, config = checkpoint.tokenizer.backend_tokenizer, checkpoint.model, checkpoint.model.config
+    if not config.tie_word_embeddings:
+        raise ConvertError(f"{folder} lacks edgegen's tokens and its embeddings are untied. Use a base with tied embeddings.")
+    first = config.vocab_size
+    backend.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in _missing(checkpoint.tokenizer)])
+    words = tokenizer.wrap(backend)
+    model.resize_token_embeddings(len(words), mean_resizing=False)
+    _start_rows(model.get_input_embeddings().weight, first)
+    config.bos_token_id, config.eos_token_id, config.pad_token_id = words.bos_token_id, words.eos_token_id, words.pad_token_id
+    config.edgegen_fresh_from = first
+    with whole(out) as part:
+        model.save_pretrained(part)
+        words.save_pretrained(part)
+    return out
+
+
+def _start_rows(weight: torch.Tensor, first: int) -> None:
+    """Put rows from `first` on near the mean of those before, each a little elsewhere so that they can be told apart."""
+    noise = torch.randn(len(weight) - first, weight.shape[1], generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        weight[first:] = weight[:first].mean(0) + 0.02 * noise
+
+
+def _fresh_ids(folder: Path, words: PreTrainedTokenizerFast) -> list[int]:
+    """Ids whose embeddings no training has seen: those that `_extend` added."""
+    first = AutoConfig.from_pretrained(folder).to_dict().get("edgegen_fresh_from")
+    return [] if first is None else list(range(int(first), len(words)))

@@ -1,0 +1,328 @@
+"""Conversion: what is converted computes the same, what cannot be is refused by name, and nothing is left half done."""
+
+from __future__ import annotations
+
+import errno
+import json
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+from convert import gpt2, quantize, verify
+from convert.build import build_pack, record_evaluation
+from convert.output import need, whole
+from convert.restore import restore
+from edgegen import pack
+from edgegen.domain import Fact, Kind, Request, Section
+from edgegen.engine.backend import Batch
+from edgegen.engine.llama import LlamaBackend, LlamaOptions
+from edgegen.errors import ConvertError, NotFoundError, OptionError, StorageError, UsageError
+from edgegen.slots import END, SPECIALS
+from edgegen.train import tokenizer
+from edgegen.train.dataset import Encoder
+from edgegen.train.pairs import Pair
+
+TEXTS = [
+    "A walnut desk for a small room, and it's quiet.", "这张木桌很结实，适合小户型。", "the cups, the chairs and the lamp",
+    "Shoppers like you gave it 4.8 of 5\n\n", "don't stop: 12 colours, 3 sizes",
+] * 4  # fmt: skip
+
+DESK = (Fact("name", "Oak desk", Kind.TEXT), Fact("price", Decimal(120), Kind.MONEY, currency="USD"))
+PAIRS = [
+    Pair(Request("reason", "en", (Section("item", DESK),)), "<|v1|> costs <|v2|>, for a small room."),
+    Pair(Request("reason", "zh", (Section("item", DESK),)), "<|v1|>只要<|v2|>，很结实。"),
+]
+
+
+def make_checkpoint(folder: Path, **changes: Any) -> Path:
+    """Write a random two-layer GPT-2 with a tokenizer of its own."""
+    torch.manual_seed(3)
+    words = tokenizer.train(TEXTS, 453)
+    sizes = {"vocab_size": len(words), "n_positions": 256, "n_embd": 64, "n_layer": 2, "n_head": 4, "initializer_range": 0.15}
+    config = GPT2Config(**{**sizes, "eos_token_id": words.eos_token_id, "bos_token_id": words.bos_token_id, **changes})
+    model = GPT2LMHeadModel(config)
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            if name.endswith("bias") or ".ln_" in name:
+                value.add_(0.1 * torch.randn_like(value))  # zeros and ones would hide a swap
+    model.save_pretrained(folder)
+    words.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny checkpoint."""
+    return make_checkpoint(tmp_path_factory.mktemp("tiny") / "checkpoint")
+
+
+@pytest.fixture(scope="module")
+def exact(checkpoint: Path) -> Path:
+    """The same as F32 GGUF."""
+    return gpt2.write(gpt2.open_checkpoint(checkpoint), checkpoint.parent / "exact.gguf")
+
+
+def edited(checkpoint: Path, folder: Path, **changes: Any) -> Path:
+    """A copy of a checkpoint with another config."""
+    folder.mkdir()
+    for path in checkpoint.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    (folder / "config.json").write_text(json.dumps(config | changes), "utf-8")
+    return folder
+
+
+def errors(checkpoint: gpt2.Checkpoint, path: Path) -> tuple[float, float, bool]:
+    """The largest and the mean difference of logits, and whether greedy texts are the same."""
+    ids = checkpoint.tokenizer.encode(TEXTS[0] + TEXTS[1])
+    with torch.inference_mode():
+        expected = checkpoint.model(torch.tensor([ids])).logits[0].numpy()
+    backend = LlamaBackend(path, LlamaOptions(max_sequences=1))
+    batch = Batch()
+    for pos, token in enumerate(ids):
+        batch.add(token, pos, (0,), wanted=True)
+    difference = np.abs(backend.decode(batch) - expected)
+    backend.drop(0)
+    same = verify.greedy_reference(checkpoint, ids, 24) == verify.greedy(backend, ids, 24, checkpoint.tokenizer.eos_token_id)
+    backend.close()
+    return float(difference.max()), float(difference.mean()), same
+
+
+def test_f32_computes_what_pytorch_computes(checkpoint: Path, exact: Path) -> None:
+    """The same greedy text, and logits within a thousandth on average.
+
+    The worst of them is 5e-3 off: llama.cpp's GELU table and attention are in half precision, even for F32 weights.
+    """
+    worst, mean, same = errors(gpt2.open_checkpoint(checkpoint), exact)
+    assert (worst < 1e-2, mean < 1e-3, same) == (True, True, True)
+
+
+def test_untied_embeddings_are_written(tmp_path: Path) -> None:
+    """A model with an output matrix of its own computes the same too."""
+    opened = gpt2.open_checkpoint(make_checkpoint(tmp_path / "untied", tie_word_embeddings=False))
+    worst, mean, same = errors(opened, gpt2.write(opened, tmp_path / "untied.gguf"))
+    assert (worst < 1e-2, mean < 1e-3, same) == (True, True, True)
+    back = gpt2.open_checkpoint(restore(tmp_path / "untied.gguf", tmp_path / "back"))
+    assert torch.equal(back.model.lm_head.weight, opened.model.lm_head.weight)
+
+
+def test_the_tokens_are_the_same(checkpoint: Path, exact: Path) -> None:
+    """Ids in llama.cpp are the tokenizer's, and every slot token is a control token that text cannot write."""
+    words = tokenizer.load(checkpoint)
+    backend = LlamaBackend(exact, LlamaOptions(max_sequences=1))
+    assert [backend.control_id(token) for token in SPECIALS] == words.convert_tokens_to_ids(list(SPECIALS))
+    assert backend.eos == words.convert_tokens_to_ids(END)
+    encoder = Encoder(words)
+    for text in [*TEXTS, *verify._HARD_TEXTS, "".join(SPECIALS)]:
+        assert backend.tokenize(text) == encoder.text_ids(text), text
+    backend.close()
+
+
+def test_q8_0_and_back(checkpoint: Path, exact: Path, tmp_path: Path) -> None:
+    """A quantized model loads, comes back with the same shapes and token ids, and nearly the same weights."""
+    path = quantize.quantize(exact, tmp_path / "q8.gguf", "q8_0")
+    assert quantize.tensor_types(path) == {"Q8_0": 9, "F32": 19}
+    before, after = gpt2.open_checkpoint(checkpoint), gpt2.open_checkpoint(restore(path, tmp_path / "back"))
+    state = after.model.state_dict()
+    for name, value in before.model.state_dict().items():
+        assert value.shape == state[name].shape
+        assert torch.allclose(value, state[name], atol=8e-3), name
+    assert before.tokenizer.get_vocab() == after.tokenizer.get_vocab()
+    for text in [*TEXTS, "".join(SPECIALS)]:
+        assert before.tokenizer.encode(text) == after.tokenizer.encode(text)
+    assert after.tokenizer.pad_token == before.tokenizer.pad_token
+    assert errors(before, path)[0] < 0.5
+
+
+def test_restore_inverts_write(checkpoint: Path, exact: Path, tmp_path: Path) -> None:
+    """From F32 the weights come back bit for bit, and convert to the same file again."""
+    back = gpt2.open_checkpoint(restore(exact, tmp_path / "checkpoint"))
+    for name, value in gpt2.open_checkpoint(checkpoint).model.state_dict().items():
+        assert torch.equal(value, back.model.state_dict()[name]), name
+    assert gpt2.write(back, tmp_path / "again.gguf").read_bytes() == exact.read_bytes()
+
+
+def test_restore_refuses_coarse_weights(exact: Path, tmp_path: Path) -> None:
+    """Training from four bits would keep their loss for good."""
+    path = quantize.quantize(exact, tmp_path / "q4.gguf", "q4_0")
+    with pytest.raises(ConvertError, match="Q4_0 weights, too coarse"):
+        restore(path, tmp_path / "back")
+    assert not (tmp_path / "back").exists()
+
+
+REFUSED = [
+    ({"n_inner": 128}, "n_inner is 128"),
+    ({"activation_function": "gelu"}, "activation_function is 'gelu'"),
+    ({"activation_function": "relu"}, "activation_function is 'relu'"),
+    ({"scale_attn_weights": False}, "scale_attn_weights"),
+    ({"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx"),
+    ({"reorder_and_upcast_attn": True}, "reorder_and_upcast_attn"),
+    ({"model_type": "llama"}, "model_type is 'llama'"),
+    ({"architectures": ["GPT2ForSequenceClassification"]}, "GPT2ForSequenceClassification"),
+    ({"vocab_size": 500}, "the weights"),
+]
+
+
+@pytest.mark.parametrize(("changes", "what"), REFUSED)
+def test_what_would_be_silently_wrong_is_refused(checkpoint: Path, tmp_path: Path, changes: dict[str, Any], what: str) -> None:
+    """The message names the setting."""
+    with pytest.raises(ConvertError, match=what):
+        gpt2.open_checkpoint(edited(checkpoint, tmp_path / "edited", **changes))
+
+
+@pytest.mark.parametrize("changes", [{"activation_function": "gelu_pytorch_tanh"}, {"n_inner": 256}])
+def test_other_names_of_the_same_are_taken(checkpoint: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
+    """What computes the same converts."""
+    gpt2.open_checkpoint(edited(checkpoint, tmp_path / "edited", **changes))
+
+
+def _change_tokenizer(folder: Path, change: dict[str, Any]) -> None:
+    path = folder / "tokenizer.json"
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | change), "utf-8")
+
+
+SPACED = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
+
+
+OTHERS: list[tuple[dict[str, Any], str]] = [
+    ({"pre_tokenizer": {"type": "Whitespace"}}, "Whitespace"),
+    ({"pre_tokenizer": SPACED}, "add_prefix_space"),
+    ({"normalizer": {"type": "NFKC"}}, "NFKC"),
+]
+
+
+@pytest.mark.parametrize(("change", "what"), OTHERS)
+def test_other_tokenizers_are_refused(checkpoint: Path, tmp_path: Path, change: dict[str, Any], what: str) -> None:
+    """llama.cpp would split the text otherwise."""
+    folder = edited(checkpoint, tmp_path / "edited")
+    _change_tokenizer(folder, change)
+    with pytest.raises(ConvertError, match=what):
+        gpt2.open_checkpoint(folder)
+
+
+def test_a_vocabulary_that_does_not_fit_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    """A token without a row in the weights has no meaning."""
+    folder = edited(checkpoint, tmp_path / "edited")
+    words: PreTrainedTokenizerFast = tokenizer.load(folder)
+    words.add_tokens(["extra"])
+    words.save_pretrained(folder)
+    with pytest.raises(ConvertError, match=r"454 tokens and the weights have 453.*resize_token_embeddings"):
+        gpt2.open_checkpoint(folder)
+
+
+def test_missing_things_are_named(checkpoint: Path, tmp_path: Path) -> None:
+    """No folder, no config, an adapter, a WordPiece vocabulary, cut-off weights."""
+    with pytest.raises(NotFoundError, match="no checkpoint folder"):
+        gpt2.open_checkpoint(tmp_path / "none")
+    with pytest.raises(NotFoundError, match=r"no config\.json"):
+        gpt2.open_checkpoint(tmp_path)
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(ConvertError, match="adapter"):
+        gpt2.open_checkpoint(tmp_path)
+    folder = edited(checkpoint, tmp_path / "edited")
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:2000])
+    with pytest.raises(ConvertError, match="weights cannot be loaded"):
+        gpt2.open_checkpoint(folder)
+    (folder / "tokenizer.json").unlink()
+    (folder / "vocab.txt").write_text("[PAD]")
+    with pytest.raises(ConvertError, match="WordPiece"):
+        gpt2.open_checkpoint(folder)
+
+
+def test_lost_weights_are_not_made_up(checkpoint: Path, tmp_path: Path) -> None:
+    """A checkpoint without a layer that its config has is refused, though transformers would fill it with noise."""
+    with pytest.raises(ConvertError, match="missing keys"):
+        gpt2.open_checkpoint(edited(checkpoint, tmp_path / "edited", n_layer=3))
+
+
+def test_output_is_whole_or_not_there(tmp_path: Path) -> None:
+    """A full disk is one clear error; what was there stays, and no temporary file is left."""
+    target = tmp_path / "model.gguf"
+    target.write_text("old")
+
+    def fail() -> None:
+        with whole(target) as part:
+            part.write_text("half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(StorageError, match=r"model\.gguf: No space left on device"):
+        fail()
+    assert [p.name for p in tmp_path.iterdir()] == ["model.gguf"]
+    assert target.read_text() == "old"
+    with pytest.raises(StorageError, match="MiB are needed"):
+        need(tmp_path / "sub", 1 << 60)
+
+
+def test_a_full_disk_leaves_no_model(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where writing the tensors fails, nothing is left."""
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("gguf.GGUFWriter.write_tensors_to_file", full)
+    with pytest.raises(StorageError, match="No space left"):
+        gpt2.write(gpt2.open_checkpoint(checkpoint), tmp_path / "model.gguf")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
+    """The new folder has nothing of the old one."""
+    target = tmp_path / "pack"
+    target.mkdir()
+    (target / "old").touch()
+    with whole(target) as part:
+        part.mkdir()
+        (part / "new").touch()
+    assert [p.name for p in target.iterdir()] == ["new"]
+    assert [p.name for p in tmp_path.iterdir()] == ["pack"]
+
+
+def test_unknown_types_are_refused(exact: Path, tmp_path: Path) -> None:
+    """The message lists the known ones."""
+    with pytest.raises(OptionError, match="q8_0"):
+        quantize.quantize(exact, tmp_path / "x.gguf", "q9_9")
+
+
+def build(checkpoint: Path, out: Path, **changes: Any) -> Path:
+    """A pack of the tiny model."""
+    arguments: dict[str, Any] = {
+        "name": "tiny", "version": "1.0.0", "languages": ["en", "zh"], "tasks": ["reason"], "licence": "Apache-2.0",
+        "provenance": {"recipe": "test"}, "evaluation": {}, "pairs": PAIRS, **changes,
+    }  # fmt: skip
+    return build_pack(checkpoint, out, **arguments)
+
+
+def test_build_makes_a_pack_that_verifies(checkpoint: Path, tmp_path: Path) -> None:
+    """The manifest says how alike checkpoint and pack are; building again gives the same bytes."""
+    made = pack.load(build(checkpoint, tmp_path / "pack"))
+    found = made.manifest.equality
+    assert found["f32"]["max_logit_error"] < 0.01 * found["f32"]["logit_spread"]
+    assert found["f32"]["greedy_equal"] == found["f32"]["greedy_prompts"] == 2
+    assert 0 < found["q8_0"]["mean_kl"] < 0.05
+    assert found["q8_0"]["top1_agreement"] > 0.8
+    assert made.manifest.provenance == {"recipe": "test", "tensor_types": {"Q8_0": 9, "F32": 19}}
+    assert sorted(p.name for p in made.folder.iterdir()) == ["manifest.json", "model.gguf"]
+    first = {p.name: p.read_bytes() for p in made.folder.iterdir()}
+    record_evaluation(made.folder, {"slot_error": 0.0})
+    assert pack.load(made.folder).manifest.evaluation == {"slot_error": 0.0}
+    again = build(checkpoint, made.folder)
+    assert {p.name: p.read_bytes() for p in again.iterdir()} == first
+
+
+def test_build_refuses_before_it_writes(checkpoint: Path, tmp_path: Path) -> None:
+    """Unknown tasks and languages, and a folder that is not a pack."""
+    wrong = (({"tasks": ["nope"]}, "Unknown task"), ({"languages": ["xx"]}, "Unknown language"), ({"tasks": []}, "one task"))
+    for changes, what in wrong:
+        with pytest.raises(UsageError, match=what):
+            build(checkpoint, tmp_path / "pack", **changes)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").touch()
+    with pytest.raises(UsageError, match="not a pack"):
+        build(checkpoint, tmp_path / "mine")
+    assert [p.name for p in tmp_path.iterdir()] == ["mine"]

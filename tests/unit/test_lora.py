@@ -1,0 +1,131 @@
+"""LoRA: a tiny base learns its pairs, the merged model is base plus adapter, and a foreign base gets edgegen's tokens."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from convert import gpt2
+from convert.merge import merge
+from edgegen import pack
+from edgegen.domain import Fact, Kind, Request, Section
+from edgegen.errors import ConvertError, DataError, NotFoundError, OptionError, UsageError
+from edgegen.slots import SPECIALS
+from edgegen.train import lora
+from edgegen.train.fit import FitOptions
+from edgegen.train.lora import LoraOptions
+from edgegen.train.pairs import Pair
+from tests.unit.test_convert import build, make_checkpoint
+
+# PEFT asks transformers under the older name.
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+QUICK = LoraOptions(rank=4, dropout=0.0, fit=FitOptions(steps=12, batch=4, rate=2e-2, warmup=1, save_every=12, log_every=4))
+
+
+def pairs(count: int = 8) -> list[Pair]:
+    """Requests with one text pattern."""
+    prices = [Fact("price", Decimal(100 + i), Kind.MONEY, currency="USD") for i in range(count)]
+    items = [Section("item", (Fact("name", "Oak desk", Kind.TEXT), price)) for price in prices]
+    return [Pair(Request("reason", "en", (item,)), "<|v1|> for <|v2|>.") for item in items]
+
+
+def logits(model: torch.nn.Module, ids: list[int]) -> torch.Tensor:
+    """Logits after every token."""
+    with torch.inference_mode():
+        result: torch.Tensor = model(torch.tensor([ids])).logits[0]
+    return result
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny base with edgegen's tokens."""
+    return make_checkpoint(tmp_path_factory.mktemp("base") / "base")
+
+
+def test_tuning_learns_and_merges(base: Path, tmp_path: Path) -> None:
+    """The loss falls, and the merged checkpoint computes what base and adapter compute together."""
+    tuned = lora.tune(str(base), pairs(), pairs(2), tmp_path, QUICK)
+    losses = [entry["loss"] for entry in tuned.log if "loss" in entry]
+    assert losses[-1] < losses[0] / 2
+    assert tuned.base == base
+    opened, merged = gpt2.open_checkpoint(base), gpt2.open_checkpoint(tuned.merged)
+    ids = opened.tokenizer.encode("the walnut desk is quiet")
+    plain = logits(opened.model, ids)
+    together = PeftModel.from_pretrained(opened.model, str(tuned.adapter)).eval()
+    assert torch.allclose(logits(merged.model, ids), logits(together, ids), atol=1e-4)
+    assert not torch.allclose(logits(merged.model, ids), plain, atol=1e-1)
+    assert merged.model.config.activation_function == "gelu_new"
+    with pytest.raises(UsageError, match="another base, other pairs or options"):
+        lora.tune(str(base), pairs(7), (), tmp_path, QUICK)
+    again = gpt2.open_checkpoint(merge(tuned.adapter, tmp_path / "again"))  # the adapter names its base
+    assert torch.equal(logits(again.model, ids), logits(merged.model, ids))
+
+
+def test_a_foreign_base_gets_the_tokens(tmp_path: Path) -> None:
+    """A GPT-2 without edgegen's tokens is extended, its own tokens keep their embeddings, the new ones learn."""
+    foreign = make_checkpoint(tmp_path / "whole")
+    _strip(foreign)
+    assert "<|v1|>" not in gpt2.open_checkpoint(foreign).tokenizer.get_vocab()
+    tuned = lora.tune(str(foreign), pairs(), (), tmp_path / "out", QUICK)
+    merged, extended = gpt2.open_checkpoint(tuned.merged), gpt2.open_checkpoint(tuned.base)
+    first = len(merged.tokenizer) - len(SPECIALS)
+    before, after = (c.model.get_input_embeddings().weight for c in (extended, merged))
+    assert torch.equal(before[:first], after[:first])
+    assert not torch.equal(before[first:], after[first:])
+    assert merged.model.lm_head.weight.data_ptr() == merged.model.transformer.wte.weight.data_ptr()
+
+
+def _strip(folder: Path) -> None:
+    """Take edgegen's tokens out of a checkpoint."""
+    opened = gpt2.open_checkpoint(folder)
+    words = opened.tokenizer
+    tokens = gpt2.vocabulary(words)
+    kept = {t: i for i, t in enumerate(tokens.tokens[: -len(SPECIALS)])}
+    merges = [(left, right) for left, right in (m.split(" ") for m in tokens.merges)]
+    plain = Tokenizer(models.BPE(vocab=kept, merges=merges))
+    plain.pre_tokenizer, plain.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    opened.model.resize_token_embeddings(len(kept))
+    opened.model.config.bos_token_id = opened.model.config.eos_token_id = opened.model.config.pad_token_id = None
+    opened.model.save_pretrained(folder)
+    PreTrainedTokenizerFast(tokenizer_object=plain).save_pretrained(folder)
+
+
+def test_the_bundled_pack_is_a_base(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`bundled` is restored from the pack."""
+    folder = build(base, tmp_path / "pack")
+    monkeypatch.setattr(pack, "bundled", lambda: folder)
+    prepared = gpt2.open_checkpoint(lora.prepare_base("bundled", tmp_path / "base"))
+    assert prepared.tokenizer.get_vocab() == gpt2.open_checkpoint(base).tokenizer.get_vocab()
+
+
+def test_unusable_calls_say_why(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No such base, no pairs, pairs too long, an adapter that is none or does not fit."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(NotFoundError, match=r"no base 'nowhere/none'.*bundled"):
+        lora.tune("nowhere/none", pairs(), (), tmp_path / "a", QUICK)
+    with pytest.raises(DataError, match="None of the pairs"):
+        lora.tune(str(base), (), (), tmp_path / "b", QUICK)
+    with pytest.raises(NotFoundError, match="adapter_config"):
+        merge(base, tmp_path / "c")
+
+
+def test_an_adapter_of_another_size_is_refused(base: Path, tmp_path: Path) -> None:
+    """Shapes are compared before anything is written."""
+    model = gpt2.open_checkpoint(make_checkpoint(tmp_path / "wide", n_embd=128)).model
+    lora.adapted(model, tmp_path / "wide", QUICK, []).save_pretrained(str(tmp_path / "adapter"), save_embedding_layers=False)
+    with pytest.raises(ConvertError, match="does not fit its base"):
+        merge(tmp_path / "adapter", tmp_path / "merged", base)
+    assert not (tmp_path / "merged").exists()
+
+
+@pytest.mark.parametrize("changes", [{"rank": 0}, {"alpha": 0.0}, {"dropout": 1.0}, {"targets": ()}, {"targets": ("wte",)}])
+def test_options_check_themselves(changes: dict[str, object]) -> None:
+    """The message names the option."""
+    with pytest.raises(OptionError, match=next(iter(changes))):
+        LoraOptions(**changes)  # type: ignore[arg-type]
