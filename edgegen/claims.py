@@ -5,6 +5,7 @@ A claim's `needs` are alternatives, each of them one of
     key.level      a fact with this key and level is there
     words          one of the claim's patterns occurs in the words of a fact that the model may read
     within_budget  the price is at most the budget
+    good           an aspect that the shopper rated high
 """
 
 from __future__ import annotations
@@ -85,9 +86,7 @@ def table(lang: Lang) -> Table:
     words: dict[str, list[str]] = raw["words"]
     contexts = raw["context"]
     return Table(
-        claims=tuple(
-            ClaimRule(c["id"], _union(c["patterns"], edge), tuple(c["needs"]), c["example"]) for c in raw["claim"]
-        ),
+        claims=tuple(ClaimRule(c["id"], _union(c["patterns"], edge), tuple(c["needs"]), c["example"]) for c in raw["claim"]),
         any_claim=_union([p for c in raw["claim"] for p in c["patterns"]], edge),
         contexts=tuple(_context(c, edge) for c in contexts),
         any_before=re.compile(_before([p for c in contexts for p in c.get("before", ())], edge)),
@@ -143,6 +142,8 @@ def _bearing(need: str, rule: ClaimRule, facts: Sequence[Found]) -> list[Found]:
         return [(i, f) for i, f in facts if f.key not in _NO_EVIDENCE and rule.regex.search(words(f))]
     if need == "within_budget":
         return _within_budget(facts)
+    if need == "good":
+        return [(i, f) for i, f in facts if f.kind is Kind.ASPECT and f.level is Level.HIGH]
     key, _, level = need.partition(".")
     return [(i, f) for i, f in facts if f.key == key and f.value is not False and (not level or f.level == level)]
 
@@ -150,6 +151,8 @@ def _bearing(need: str, rule: ClaimRule, facts: Sequence[Found]) -> list[Found]:
 def _denies(rule: ClaimRule, fact: Fact) -> bool:
     if "words" in rule.needs and fact.value is False and fact.label:
         return bool(rule.regex.search(fact.label.lower()))
+    if "good" in rule.needs and fact.kind is Kind.ASPECT:
+        return fact.level is Level.LOW
     keys = {need.partition(".")[0] for need in rule.needs}
     return fact.key in keys and (fact.value is False or fact.level is Level.LOW)
 
@@ -174,7 +177,8 @@ def words(fact: Fact) -> str:
         return ""
     if fact.kind is Kind.ASPECT:
         return (fact.label or "").lower() if fact.level is Level.HIGH else ""
-    label = "" if fact.key in schema.keys() else (fact.label or fact.key.replace("_", " "))
+    known = schema.keys()
+    label = "" if fact.key in known else (fact.label or fact.key.replace("_", " "))
     if fact.policy is Policy.COPY or fact.kind is Kind.FLAG:
         return label.lower()
     value = " ".join(fact.value) if isinstance(fact.value, tuple) else str(fact.value)

@@ -55,7 +55,8 @@ class Decoder:
             text = _text(run)
             if text is None or (index and index not in slots):
                 return None
-            out += [text] * bool(text) + [slots[index]] * bool(index)
+            out += [text] if text else []
+            out += [slots[index]] if index else []
             run = b""
         return _stripped(out)
 

@@ -1,8 +1,6 @@
 """Grounding: whether a text says only what its facts bear out. Pure; knows no engine and no data source.
 
-A text is checked in its marked form, where a slot stands as the kind of fact it shows: `it is ⟨discount⟩ off`. Marks are
-the known keys, `attr` and `label` for a shop's own attribute and its name, `is has isnt hasnt` for what a product is or
-has, or not, `good okay bad` for the aspects of a review and `stars` for their ratings, `digits` for a number inside words.
+The rules look at the text in its marked form (`edgegen.marked`) and take their words from the claim tables.
 """
 
 from __future__ import annotations
@@ -11,22 +9,22 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
-from functools import cached_property
 
-from edgegen import claims, schema
-from edgegen.claims import ClaimRule, Found, Table
-from edgegen.domain import Fact, Kind, Lang, Level
+from edgegen import claims, marked
+from edgegen.claims import ClaimRule, Found
+from edgegen.domain import Fact, Kind, Lang
+from edgegen.marked import Mark, Sentence, Text
 from edgegen.patterns import REUSABLE
-from edgegen.slots import Prompt, Segment, Slot
+from edgegen.slots import Prompt, Segment
 from edgegen.tasks import Task
 from edgegen.verdict import Claim, Verdict, Violation
 
 __all__ = ["Claim", "Verdict", "Violation", "check"]
 
 _ANCHORS = {"item": "name", "by": "source", "reason": "point"}
-_SENTENCE = re.compile(r"[^.!?。！？；;\n]*(?:[.!?。！？；;]+[\"”’」』)）]*|\n|$)")
+_CLAUSE = re.compile(r"[^,，、;；]+")
+_BARE = {"en": 24, "zh": 6}  # so many letters beside a recommender's name hold nothing that it says: "according to ⟨source⟩"
 _ENDED = re.compile(r"[.!?。！？…][\"”’」』)）]*$")
 _LIST_LINE = re.compile(r"(?:^|\n) *[-•*·] ?[^\n]*$")
 _CONTROL = re.compile(r"<\||\|>|[⟨⟩{}]|[\x00-\x09\x0b-\x1f\x7f]")
@@ -37,89 +35,14 @@ _MARK = re.compile(r"⟨\w+⟩")
 _WORD = re.compile(r"[a-z']+")
 _BREAK = re.compile(r"[.;:—。；：]|[,，、](?! ?(?:and |or |nor |和|或|也)?⟨)")
 _QUOTED = re.compile(r"[\"“‘「『'] ?$")
-_NUMERIC_KINDS = frozenset({
-    Kind.MEASURE, Kind.NUMBER, Kind.COUNT, Kind.MONEY, Kind.PERCENT, Kind.DISCOUNT, Kind.RATING, Kind.DATE, Kind.ASPECT
-})  # fmt: skip
 _PAIRS = ("“”", "「」", "『』", "()", "（）")
-
-
-@dataclass(frozen=True, slots=True)
-class _Mark:
-    start: int
-    end: int
-    key: str
-    slot: Slot
-
-    @property
-    def number(self) -> bool:
-        """Whether the slot shows a number."""
-        slot = self.slot
-        return slot.part == "digits" or (slot.part == "value" and slot.fact.kind in _NUMERIC_KINDS)
-
-
-@dataclass(frozen=True, slots=True)
-class _Sentence:
-    start: int
-    end: int
-    marks: tuple[_Mark, ...]
-    items: tuple[int, ...]  # sections of the items that it is about
-
-
-@dataclass(frozen=True)
-class _Text:
-    """A text in its marked form, in lower case, with all that the rules look at."""
-
-    prompt: Prompt
-    task: Task
-    marked: str
-    literal: str
-    marks: tuple[_Mark, ...]
-
-    @property
-    def lang(self) -> Lang:
-        """The language of the text."""
-        return self.prompt.request.lang
-
-    @cached_property
-    def table(self) -> Table:
-        """The tables of the text's language."""
-        return claims.table(self.lang)
-
-    @cached_property
-    def facts(self) -> tuple[Found, ...]:
-        """Every fact of the request."""
-        return tuple((i, fact) for i, section in enumerate(self.prompt.request.sections) for fact in section)
-
-    @cached_property
-    def read_words(self) -> str:
-        """All words that the model may read."""
-        return "\n".join(s.text.lower() for s in self.prompt.slots if s.fact.policy == "read" or s.part == "label")
-
-    @cached_property
-    def sentences(self) -> tuple[_Sentence, ...]:
-        """The sentences with the items that each is about: those it shows, else those named last."""
-        out: list[_Sentence] = []
-        labels = [section.label for section in self.prompt.request.sections]
-        items: tuple[int, ...] = ()
-        for match in _SENTENCE.finditer(self.marked):
-            if not match.group().strip():
-                continue
-            marks = tuple(m for m in self.marks if match.start() <= m.start < match.end())
-            shown = tuple(dict.fromkeys(m.slot.section for m in marks if labels[m.slot.section] == "item"))
-            items = shown or items
-            out.append(_Sentence(match.start(), match.end(), marks, items))
-        return tuple(out)
-
-    def sentence_at(self, at: int) -> _Sentence:
-        """The sentence that a position lies in."""
-        return next((s for s in self.sentences if at < s.end), self.sentences[-1])
 
 
 def check(segments: Sequence[Segment], prompt: Prompt, task: Task) -> Verdict:
     """Check a text against its facts. The claims are what the text says and which facts bear it out."""
     if task.choices:
         return _chosen(segments, prompt)
-    text = _marked(segments, prompt, task)
+    text = marked.read(segments, prompt, task)
     if not text.marked.strip():
         return Verdict((Violation("form", "", "the text is empty"),), ())
     found, violations = _claims(text)
@@ -136,40 +59,6 @@ def _chosen(segments: Sequence[Segment], prompt: Prompt) -> Verdict:
     return Verdict(() if known else (Violation("form", text, "this is none of the given choices"),), ())
 
 
-def _marked(segments: Sequence[Segment], prompt: Prompt, task: Task) -> _Text:
-    parts: list[str] = []
-    marks: list[_Mark] = []
-    at = 0
-    for segment in segments:
-        if isinstance(segment, str):
-            part = _lower(segment)
-        else:
-            key = _mark_key(segment)
-            part = f"⟨{key}⟩"
-            marks.append(_Mark(at, at + len(part), key, segment))
-        parts.append(part)
-        at += len(part)
-    literal = "\x1f".join(s for s in segments if isinstance(s, str))
-    return _Text(prompt, task, "".join(parts), literal, tuple(marks))
-
-
-def _lower(text: str) -> str:
-    return text.lower().replace("’", "'").replace("⟨", "(").replace("⟩", ")")
-
-
-def _mark_key(slot: Slot) -> str:
-    fact = slot.fact
-    if slot.part == "digits":
-        return "digits"
-    if fact.kind is Kind.ASPECT:
-        return {Level.HIGH: "good", Level.LOW: "bad"}.get(fact.level or Level.MID, "okay") if slot.part == "label" else "stars"
-    if fact.key in schema.keys():
-        return fact.key
-    if fact.kind is Kind.FLAG:
-        return ("has" if fact.key.startswith("has_") else "is") + ("" if fact.value else "nt")
-    return "label" if slot.part == "label" else "attr"
-
-
 def _overlapping(regex: re.Pattern[str], text: str) -> Iterator[int]:
     """Every position where `regex` matches, matches that overlap included."""
     match = regex.search(text)
@@ -181,7 +70,7 @@ def _overlapping(regex: re.Pattern[str], text: str) -> Iterator[int]:
 # --- what the words claim
 
 
-def _claims(text: _Text) -> tuple[list[Claim], list[Violation]]:
+def _claims(text: Text) -> tuple[list[Claim], list[Violation]]:
     found: list[Claim] = []
     wrong: list[Violation] = []
     for at in _overlapping(text.table.any_claim, text.marked):
@@ -197,7 +86,7 @@ def _claims(text: _Text) -> tuple[list[Claim], list[Violation]]:
     return found, wrong
 
 
-def _evidence(text: _Text, rule: ClaimRule, at: int) -> list[Found] | None:
+def _evidence(text: Text, rule: ClaimRule, at: int) -> list[Found] | None:
     sentence = text.sentence_at(at)
     negated = _negated(text, at, sentence.start)
     evidence: list[Found] = []
@@ -209,37 +98,56 @@ def _evidence(text: _Text, rule: ClaimRule, at: int) -> list[Found] | None:
     return list({(i, f.key): (i, f) for i, f in evidence}.values())
 
 
-def _scopes(text: _Text, sentence: _Sentence, at: int) -> list[frozenset[int]]:
+def _scopes(text: Text, sentence: Sentence, at: int) -> list[frozenset[int]]:
     """The sets of sections that each have to bear a claim out: one, or one for every item where it is made of several."""
     sections = text.prompt.request.sections
     everything = frozenset(range(len(sections)))
-    for label in ("by", "reason"):
-        own = _nearest(text, sentence, label, at)
-        if own is not None:
-            everything -= {i for i, s in enumerate(sections) if s.label == label and i != own}
+    owner = _owner(text, sentence, at)
+    if owner is not None:
+        everything -= {i for i, s in enumerate(sections) if s.label == sections[owner].label and i != owner}
     every_item = frozenset(i for i, s in enumerate(sections) if s.label == "item")
     if len(every_item) < 2 or not sentence.items:
         return [everything]
     rest = everything - every_item
     if len(sentence.items) > 1 and text.table.several.search(text.marked, sentence.start, sentence.end):
         return [rest | {i} for i in sentence.items]
-    nearest = _nearest(text, sentence, "item", at)
-    return [rest | {sentence.items[-1] if nearest is None else nearest}]
-
-
-def _nearest(text: _Text, sentence: _Sentence, label: str, at: int) -> int | None:
-    sections = text.prompt.request.sections
-    own = [m for m in sentence.marks if sections[m.slot.section].label == label]
+    own = [m for m in sentence.marks if m.slot.section in every_item]
     before = [m for m in own if m.start < at]
-    return before[-1].slot.section if before else own[0].slot.section if own else None
+    nearest = before[-1] if before else own[0] if own else None
+    return [rest | {nearest.slot.section if nearest else sentence.items[-1]}]
 
 
-def _negated(text: _Text, at: int, start: int) -> bool:
+def _owner(text: Text, sentence: Sentence, at: int) -> int | None:
+    """The recommender or the reason that the clause at a position is about, or None where it is about none."""
+    sections = text.prompt.request.sections
+    before: Mark | None = None
+    for start, end, bare in _clauses(text, sentence):
+        own = [m for m in sentence.marks if start <= m.start < end and sections[m.slot.section].label in ("by", "reason")]
+        if start <= at < end:
+            nearest = [m for m in own if m.start < at][-1:] or own[:1] or [m for m in (before,) if m]
+            return nearest[0].slot.section if nearest else None
+        before = own[0] if bare else None
+    return None
+
+
+def _clauses(text: Text, sentence: Sentence) -> list[tuple[int, int, bool]]:
+    """Start and end of each clause, and whether it only names a recommender: `according to ⟨source⟩`."""
+    out = []
+    for match in _CLAUSE.finditer(text.marked, sentence.start, sentence.end):
+        start, end = match.span()
+        keys = [m.key for m in sentence.marks if start <= m.start < end]
+        letters = end - start - len("⟨source⟩")
+        bare = keys == ["source"] and letters <= _BARE[text.lang] and not text.table.any_claim.search(text.marked, start, end)
+        out.append((start, end, bare))
+    return out
+
+
+def _negated(text: Text, at: int, start: int) -> bool:
     """Whether a negation stands before a position, in the same clause."""
     return bool(text.table.negation.search(text.marked, _clause_start(text, at, start), at))
 
 
-def _clause_start(text: _Text, at: int, start: int) -> int:
+def _clause_start(text: Text, at: int, start: int) -> int:
     for regex in (_BREAK, text.table.turn):
         for match in regex.finditer(text.marked, start, at):
             start = max(start, match.end())
@@ -249,18 +157,18 @@ def _clause_start(text: _Text, at: int, start: int) -> int:
 # --- where the slots stand
 
 
-def _contexts(text: _Text) -> list[Violation]:
+def _contexts(text: Text) -> list[Violation]:
     wrong = [v for mark in text.marks for v in _after(text, mark)]
     at = {mark.start: mark for mark in text.marks}
     for match in text.table.any_before.finditer(text.marked):
         mark = at[match.end()]
-        rule = next(c for c in text.table.contexts if c.before and c.before.fullmatch(text.marked, match.start(), match.end()))
+        rule = next(c for c in text.table.contexts if c.before and c.before.match(text.marked, match.start()))
         if mark.key not in rule.keys:
             wrong.append(Violation("context", f"{match.group()}⟨{mark.key}⟩", f"{rule.id} cannot be a {mark.key}"))
     return wrong
 
 
-def _after(text: _Text, mark: _Mark) -> Iterator[Violation]:
+def _after(text: Text, mark: Mark) -> Iterator[Violation]:
     if mark.number and text.table.any_after.match(text.marked, mark.end):
         for rule in text.table.contexts:
             match = rule.after.match(text.marked, mark.end) if rule.after else None
@@ -274,7 +182,7 @@ def _after(text: _Text, mark: _Mark) -> Iterator[Violation]:
         yield Violation("context", mark.slot.text, "a number taken out of its words")
 
 
-def _digits_fit(text: _Text, mark: _Mark) -> bool:
+def _digits_fit(text: Text, mark: Mark) -> bool:
     source = f"{mark.slot.fact.label or ''}\n{' '.join(mark.slot.fact.value)}" if isinstance(mark.slot.fact.value, tuple) else (
         f"{mark.slot.fact.label or ''}\n{mark.slot.fact.value}"
     )  # fmt: skip
@@ -287,23 +195,39 @@ def _digits_fit(text: _Text, mark: _Mark) -> bool:
     return False
 
 
-def _sections(text: _Text) -> list[Violation]:
+def _sections(text: Text) -> list[Violation]:
     """Facts of one product told of another, votes told of another point, evidence of another recommender."""
     wrong: list[Violation] = []
     for label, anchor in _ANCHORS.items():
-        if len(text.prompt.request.labelled(label)) > 1:
+        if label != "by" and len(text.prompt.request.labelled(label)) > 1:
             wrong += _mixed(text, label, anchor)
+    for sentence in text.sentences if len(text.prompt.request.labelled("by")) > 1 else ():
+        wrong += _misattributed(text, sentence)
     return wrong
 
 
-def _mixed(text: _Text, label: str, anchor: str) -> Iterator[Violation]:
+def _misattributed(text: Text, sentence: Sentence) -> Iterator[Violation]:
+    spoken: set[int] = set()
+    bearer: int | None = None
+    for start, end, bare in _clauses(text, sentence):
+        own = [m for m in sentence.marks if start <= m.start < end and text.prompt.request.sections[m.slot.section].label == "by"]
+        named = {m.slot.section for m in own if m.key == "source"}
+        told = {m.slot.section for m in own if m.key != "source"}
+        expected = named or ({bearer} if bearer is not None else set())
+        if told and expected and not told <= expected:
+            yield Violation("mixed", text.marked[start:end].strip(), "another recommender gave this evidence")
+        bearer = next(iter(named)) if bare and not named & spoken else None
+        spoken |= told
+
+
+def _mixed(text: Text, label: str, anchor: str) -> Iterator[Violation]:
     sections = text.prompt.request.sections
     named: list[int] = []
     for sentence in text.sentences:
         own = [m for m in sentence.marks if sections[m.slot.section].label == label]
         anchors = [m.slot.section for m in own if m.key == anchor]
-        if anchors or label != "item":
-            named = anchors
+        if anchors or label != "item" or not text.marked[: sentence.start].rstrip(" ") or text.marked[sentence.start - 1] == "\n":
+            named = anchors  # on a line of its own, words may be about the search or the list
         for key in dict.fromkeys(m.key for m in own if m.key != anchor):
             order = [m.slot.section for m in own if m.key == key]
             if named and not _in_order(order, named):
@@ -323,7 +247,7 @@ def _in_order(part: Sequence[int], whole: Sequence[int]) -> bool:
 # --- yes and no
 
 
-def _flags(text: _Text) -> list[Violation]:
+def _flags(text: Text) -> list[Violation]:
     wrong: list[Violation] = []
     for mark in text.marks:
         if mark.slot.part == "label" and mark.slot.fact.kind is Kind.FLAG:
@@ -339,20 +263,20 @@ def _flags(text: _Text) -> list[Violation]:
     return wrong
 
 
-def _flag_at(text: _Text, fact: Fact, start: int, end: int) -> Iterator[Violation]:
+def _flag_at(text: Text, fact: Fact, start: int, end: int) -> Iterator[Violation]:
     sentence = text.sentence_at(start)
     if fact.value:
         if _negated(text, start, sentence.start) or text.table.negated_after.match(text.marked, end):
             yield Violation("contradiction", fact.label or fact.key, "it is so, and the text says it is not")
         return
-    turns = [m for m in text.table.turn.finditer(text.marked, sentence.start, sentence.end)]
+    turns = list(text.table.turn.finditer(text.marked, sentence.start, sentence.end))
     left = max((m.end() for m in turns if m.end() <= start), default=sentence.start)
     right = min((m.start() for m in turns if m.start() >= end), default=sentence.end)
     if not text.table.negation.search(text.marked, left, right) and not text.table.negated_after.match(text.marked, end):
         yield Violation("contradiction", fact.label or fact.key, "it is not so, and the text says it is")
 
 
-def _aspects(text: _Text) -> list[Violation]:
+def _aspects(text: Text) -> list[Violation]:
     wrong: list[Violation] = []
     for sentence in text.sentences:
         cuts = [m.start() for m in text.table.turn.finditer(text.marked, sentence.start, sentence.end)]
@@ -363,7 +287,7 @@ def _aspects(text: _Text) -> list[Violation]:
     return wrong
 
 
-def _judged(text: _Text, keys: set[str], clause: str) -> Iterator[Violation]:
+def _judged(text: Text, keys: set[str], clause: str) -> Iterator[Violation]:
     rest = text.table.blame.sub(" ", clause)
     blamed, praised = rest != clause, bool(text.table.praise.search(rest))
     if blamed and not praised and "bad" not in keys:
@@ -375,7 +299,7 @@ def _judged(text: _Text, keys: set[str], clause: str) -> Iterator[Violation]:
 # --- numbers, repetition, form
 
 
-def _numbers(text: _Text) -> list[Violation]:
+def _numbers(text: Text) -> list[Violation]:
     wrong = [
         Violation("number", char, "a digit that is not in a slot")
         for char in text.literal
@@ -391,7 +315,7 @@ def _numbers(text: _Text) -> list[Violation]:
     return wrong
 
 
-def _backed(text: _Text, rule: claims.NumberRule, word: str) -> bool:
+def _backed(text: Text, rule: claims.NumberRule, word: str) -> bool:
     if word in text.read_words:
         return True
     values = [f.value for _, f in text.facts if isinstance(f.value, Decimal) and (not rule.kinds or f.kind in rule.kinds)]
@@ -403,13 +327,14 @@ def _backed(text: _Text, rule: claims.NumberRule, word: str) -> bool:
     return any(rule.low <= value <= rule.high for value in values)
 
 
-def _repetition(text: _Text) -> list[Violation]:
+def _repetition(text: Text) -> list[Violation]:
     wrong: list[Violation] = []
-    seen = Counter((s.section, s.fact.key, s.index) for s in (m.slot for m in text.marks) if s.fact.key not in REUSABLE)
-    slots = {slot.index: slot for slot in text.prompt.slots}
-    wrong += [Violation("repetition", slots[key[2]].text, "said twice") for key, n in seen.items() if n > 1]
+    once = Counter(m.slot.index for m in text.marks if m.key != "label" and m.slot.fact.key not in REUSABLE)
+    wrong += [Violation("repetition", slot.text, "said twice") for slot in text.prompt.slots if once[slot.index] > 1]
     lines = [line.strip() for line in text.marked.split("\n") if line.strip()]
     wrong += [Violation("repetition", line, "the same line again") for line, n in Counter(lines).items() if n > 2]
+    shown = Counter((text.marked[s.start : s.end].strip(), *(m.slot.index for m in s.marks)) for s in text.sentences)
+    wrong += [Violation("repetition", str(key[0]), "the same sentence again") for key, n in shown.items() if n > 1]
     for line in lines:
         wrong += _repeated(line, text.lang)
     return wrong
@@ -425,25 +350,24 @@ def _repeated(line: str, lang: Lang) -> list[Violation]:
             if gram in grams:
                 return [Violation("repetition", (" " if lang == "en" else "").join(gram), "the same words again")]
             grams.add(gram)
-    sentences = Counter(s for m in _SENTENCE.finditer(line) if len(s := m.group().strip()) > 1)
-    return [Violation("repetition", s, "the same sentence again") for s, n in sentences.items() if n > 1]
+    return []
 
 
-def _form(text: _Text) -> list[Violation]:
+def _form(text: Text) -> list[Violation]:
     wrong: list[Violation] = []
-    marked = text.marked.rstrip()
-    if not _ENDED.search(marked) and not _LIST_LINE.search(marked):
-        wrong.append(Violation("form", marked[-20:], "the text does not end with a full stop"))
+    whole = text.marked.rstrip()
+    if not _ENDED.search(whole) and not _LIST_LINE.search(whole):
+        wrong.append(Violation("form", whole[-20:], "the text does not end with a full stop"))
     if len(text.sentences) > text.task.max_sentences:
         wrong.append(Violation("form", "", f"more than {text.task.max_sentences} sentences"))
-    if any(marked.count(a) != marked.count(b) for a, b in _PAIRS) or marked.count('"') % 2:
+    if any(whole.count(pair[0]) != whole.count(pair[1]) for pair in _PAIRS) or whole.count('"') % 2:
         wrong.append(Violation("form", "", "a quotation mark or bracket is not balanced"))
     literal = text.literal.replace("\x1f", "")
     wrong += [Violation("form", m.group(), "a control mark in the text") for m in _CONTROL.finditer(literal)]
     return wrong + _language(text, literal)
 
 
-def _language(text: _Text, literal: str) -> list[Violation]:
+def _language(text: Text, literal: str) -> list[Violation]:
     han = _HAN.search(literal)
     if text.lang == "en":
         return [Violation("language", han.group(), "Chinese in an English text")] if han else []
@@ -460,7 +384,7 @@ def _language(text: _Text, literal: str) -> list[Violation]:
 # --- what must be there
 
 
-def _required(text: _Text, found: Sequence[Claim]) -> list[Violation]:
+def _required(text: Text, found: Sequence[Claim]) -> list[Violation]:
     task, sections = text.task, text.prompt.request.sections
     shown = {(m.slot.section, m.slot.fact) for m in text.marks}
     told = {(i, fact) for claim in found for i, key in claim.evidence if (fact := sections[i].get(key)) and fact.value is True}

@@ -30,10 +30,10 @@ END = "<|end|>"
 Part = Literal["value", "label", "digits"]
 _DIGITS = re.compile(r"\d+(?:[.,:/x×~-]\d+)*%?")
 _MARK = re.compile(r"<\|v(\d{1,2})\|>")
-_PARTIAL = re.compile(r"<(?:\|(?:v(?:\d{1,2}\|?)?)?)?$")
-_SENTENCE_START = re.compile(r"(?:^|[.!?]\s+|\n\s*)[\"“]?$")
-_ARTICLE = re.compile(r"\b([Aa])n? $")
-_ARTICLE_TAIL = re.compile(r"(?:\b[Aa]n? ?|[.!?\n]\s*)$")
+_PARTIAL = re.compile(r"<(?:\|(?:v(?:\d{1,2}\|?)?)?)?\Z")
+_SENTENCE_START = re.compile(r"(?:^|[.!?]\s+|\n\s*)[\"“]?\Z")
+_ARTICLE = re.compile(r"\b([Aa])n? \Z")
+_ARTICLE_TAIL = re.compile(r"(?:\b[Aa]n? ?|[.!?\n]\s*)\Z")
 
 
 @dataclass(frozen=True, slots=True)

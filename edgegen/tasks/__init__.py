@@ -52,8 +52,8 @@ class Task:
 
     `mentions` are keys whose facts the text must name (of every item when the task writes about several); `shows` is how
     many further facts it must use. `any_of` are keys of which the text must use one, where there is one; `every` are section
-    labels each of which must contribute a fact, `whole` those whose facts must all be there. `max_new_tokens` bounds the text, `choices` marks a task that is decoded along a
-    given list of texts and not freely.
+    labels each of which must contribute a fact, `whole` those whose facts must all be there. `max_new_tokens` bounds the
+    text, `choices` marks a task that is decoded along a given list of texts and not freely.
     """
 
     name: str
