@@ -3,7 +3,7 @@
 A claim's `needs` are alternatives, each of them one of
     key            a fact with this key is there (a flag: yes)
     key.level      a fact with this key and level is there
-    words          one of the claim's patterns occurs in the words of a fact that the model may read
+    words          one of the claim's patterns, or the word of its group `w`, is in a fact that the model may read
     within_budget  the price is at most the budget
     good           an aspect that the shopper rated high
 """
@@ -87,7 +87,7 @@ def table(lang: Lang) -> Table:
     contexts = raw["context"]
     return Table(
         claims=tuple(ClaimRule(c["id"], _union(c["patterns"], edge), tuple(c["needs"]), c["example"]) for c in raw["claim"]),
-        any_claim=_union([p for c in raw["claim"] for p in c["patterns"]], edge),
+        any_claim=_union([p.replace("(?P<w>", "(?:") for c in raw["claim"] for p in c["patterns"]], edge),
         contexts=tuple(_context(c, edge) for c in contexts),
         any_before=re.compile(_before([p for c in contexts for p in c.get("before", ())], edge)),
         any_after=re.compile(_either([p for c in contexts for p in c.get("after", ())])),
@@ -130,16 +130,18 @@ def _number(raw: dict[str, Any], edge: str) -> NumberRule:
     return NumberRule(_union([raw["pattern"]], edge), low, Decimal(raw.get("high", low)), frozenset(raw.get("kinds", ())))
 
 
-def support(rule: ClaimRule, facts: Sequence[Found], negated: bool) -> list[Found]:
+def support(rule: ClaimRule, match: re.Match[str], facts: Sequence[Found], negated: bool) -> list[Found]:
     """The facts that bear a claim out, or, where it is negated, the facts that say it is not so."""
     if negated:
         return [found for found in facts if _denies(rule, found[1])]
-    return [found for need in rule.needs for found in _bearing(need, rule, facts)]
+    word = match.groupdict().get("w")
+    regex = rule.regex if word is None else re.compile(re.escape(word if len(word) < 4 else word.removesuffix("s")))
+    return [found for need in rule.needs for found in _bearing(need, regex, facts)]
 
 
-def _bearing(need: str, rule: ClaimRule, facts: Sequence[Found]) -> list[Found]:
+def _bearing(need: str, regex: re.Pattern[str], facts: Sequence[Found]) -> list[Found]:
     if need == "words":
-        return [(i, f) for i, f in facts if f.key not in _NO_EVIDENCE and rule.regex.search(words(f))]
+        return [(i, f) for i, f in facts if f.key not in _NO_EVIDENCE and regex.search(words(f))]
     if need == "within_budget":
         return _within_budget(facts)
     if need == "good":

@@ -35,6 +35,7 @@ _MARK = re.compile(r"⟨\w+⟩")
 _WORD = re.compile(r"[a-z']+")
 _BREAK = re.compile(r"[.;:—。；：]|[,，、](?! ?(?:and |or |nor |和|或|也)?⟨)")
 _QUOTED = re.compile(r"[\"“‘「『'] ?$")
+_COUNTED = frozenset({Kind.COUNT, Kind.NUMBER, Kind.RATING, Kind.ASPECT})
 _PAIRS = ("“”", "「」", "『』", "()", "（）")
 
 
@@ -59,25 +60,17 @@ def _chosen(segments: Sequence[Segment], prompt: Prompt) -> Verdict:
     return Verdict(() if known else (Violation("form", text, "this is none of the given choices"),), ())
 
 
-def _overlapping(regex: re.Pattern[str], text: str) -> Iterator[int]:
-    """Every position where `regex` matches, matches that overlap included."""
-    match = regex.search(text)
-    while match:
-        yield match.start()
-        match = regex.search(text, match.start() + 1)
-
-
 # --- what the words claim
 
 
 def _claims(text: Text) -> tuple[list[Claim], list[Violation]]:
     found: list[Claim] = []
     wrong: list[Violation] = []
-    for at in _overlapping(text.table.any_claim, text.marked):
+    for at in marked.overlapping(text.table.any_claim, text.marked):
         for rule in text.table.claims:
             match = rule.regex.match(text.marked, at)
             if match:
-                evidence = _evidence(text, rule, at)
+                evidence = _evidence(text, rule, match)
                 words = _MARK.sub("…", match.group())
                 if evidence is None:
                     wrong.append(Violation("claim", words, f"{rule.id} needs one of: {', '.join(rule.needs)}"))
@@ -86,12 +79,13 @@ def _claims(text: Text) -> tuple[list[Claim], list[Violation]]:
     return found, wrong
 
 
-def _evidence(text: Text, rule: ClaimRule, at: int) -> list[Found] | None:
+def _evidence(text: Text, rule: ClaimRule, match: re.Match[str]) -> list[Found] | None:
+    at = match.start()
     sentence = text.sentence_at(at)
     negated = _negated(text, at, sentence.start)
     evidence: list[Found] = []
     for scope in _scopes(text, sentence, at):
-        facts = claims.support(rule, [f for f in text.facts if f[0] in scope], negated)
+        facts = claims.support(rule, match, [f for f in text.facts if f[0] in scope], negated)
         if not facts:
             return None
         evidence += facts
@@ -178,21 +172,8 @@ def _after(text: Text, mark: Mark) -> Iterator[Violation]:
                 break
     if mark.key == "quote" and not _QUOTED.search(text.marked[: mark.start]):
         yield Violation("context", "⟨quote⟩", "a shopper's words stand in quotation marks")
-    if mark.key == "digits" and not _digits_fit(text, mark):
+    if mark.key == "digits" and not marked.digits_fit(text, mark):
         yield Violation("context", mark.slot.text, "a number taken out of its words")
-
-
-def _digits_fit(text: Text, mark: Mark) -> bool:
-    source = f"{mark.slot.fact.label or ''}\n{' '.join(mark.slot.fact.value)}" if isinstance(mark.slot.fact.value, tuple) else (
-        f"{mark.slot.fact.label or ''}\n{mark.slot.fact.value}"
-    )  # fmt: skip
-    after = text.marked[mark.end : mark.end + 2].strip(" -")
-    before = text.marked[max(mark.start - 2, 0) : mark.start].strip(" -")
-    for match in re.finditer(re.escape(mark.slot.text), source):
-        behind, ahead = source[: match.start()].lower().strip(" -"), source[match.end() :].lower().strip(" -")
-        if (after and ahead.startswith(after)) or (before and behind.endswith(before) and not ahead):
-            return True
-    return False
 
 
 def _sections(text: Text) -> list[Violation]:
@@ -288,8 +269,9 @@ def _aspects(text: Text) -> list[Violation]:
 
 
 def _judged(text: Text, keys: set[str], clause: str) -> Iterator[Violation]:
-    rest = text.table.blame.sub(" ", clause)
-    blamed, praised = rest != clause, bool(text.table.praise.search(rest))
+    words = _MARK.sub("⟨x⟩", clause)
+    rest = text.table.blame.sub(" ", words)
+    blamed, praised = rest != words, bool(text.table.praise.search(rest))
     if blamed and not praised and "bad" not in keys:
         yield Violation("contradiction", clause.strip(), "blames an aspect that the shopper rated high")
     if praised and not blamed and "good" not in keys:
@@ -307,7 +289,7 @@ def _numbers(text: Text) -> list[Violation]:
     ]
     wrong += [Violation("number", m.group(), "money stands in slots only") for m in _CURRENCY.finditer(text.literal)]
     plain = text.table.idioms.sub(lambda m: "_" * len(m.group()), text.marked)
-    for at in _overlapping(text.table.any_number, plain):
+    for at in marked.overlapping(text.table.any_number, plain):
         for rule in text.table.numbers:
             match = rule.regex.match(plain, at)
             if match and not _backed(text, rule, match.group()):
@@ -318,7 +300,7 @@ def _numbers(text: Text) -> list[Violation]:
 def _backed(text: Text, rule: claims.NumberRule, word: str) -> bool:
     if word in text.read_words:
         return True
-    values = [f.value for _, f in text.facts if isinstance(f.value, Decimal) and (not rule.kinds or f.kind in rule.kinds)]
+    values = [f.value for _, f in text.facts if isinstance(f.value, Decimal) and f.kind in (rule.kinds or _COUNTED)]
     if not rule.kinds:
         labels = Counter(section.label for section in text.prompt.request.sections)
         keys = Counter(fact.key for _, fact in text.facts)
@@ -358,7 +340,8 @@ def _form(text: Text) -> list[Violation]:
     whole = text.marked.rstrip()
     if not _ENDED.search(whole) and not _LIST_LINE.search(whole):
         wrong.append(Violation("form", whole[-20:], "the text does not end with a full stop"))
-    if len(text.sentences) > text.task.max_sentences:
+    ended = [s for s in text.sentences if not text.marked[s.start : s.end].rstrip().endswith((";", "；"))]
+    if len(ended) > text.task.max_sentences:
         wrong.append(Violation("form", "", f"more than {text.task.max_sentences} sentences"))
     if any(whole.count(pair[0]) != whole.count(pair[1]) for pair in _PAIRS) or whole.count('"') % 2:
         wrong.append(Violation("form", "", "a quotation mark or bracket is not balanced"))

@@ -8,7 +8,7 @@ hasnt` for what a product is or has, or not, `good okay bad` for the aspects of 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -135,3 +135,24 @@ def mark_key(slot: Slot) -> str:
     if fact.kind is Kind.FLAG:
         return ("has" if fact.key.startswith("has_") else "is") + ("" if fact.value else "nt")
     return "label" if slot.part == "label" else "attr"
+
+
+def overlapping(regex: re.Pattern[str], text: str) -> Iterator[int]:
+    """Every position where `regex` matches, matches that overlap included."""
+    match = regex.search(text)
+    while match:
+        yield match.start()
+        match = regex.search(text, match.start() + 1)
+
+
+def digits_fit(text: Text, mark: Mark) -> bool:
+    """Whether a number out of a fact's words stands between the same words in the text."""
+    value = mark.slot.fact.value
+    words = f"{mark.slot.fact.label or ''}\n{' '.join(value) if isinstance(value, tuple) else value}"
+    after = text.marked[mark.end : mark.end + 2].strip(" -")
+    before = text.marked[max(mark.start - 2, 0) : mark.start].strip(" -")
+    for match in re.finditer(re.escape(mark.slot.text), words):
+        behind, ahead = words[: match.start()].lower().strip(" -"), words[match.end() :].lower().strip(" -")
+        if (after and ahead.startswith(after)) or (before and behind.endswith(before) and not ahead):
+            return True
+    return False

@@ -60,7 +60,8 @@ def _single(task: str, product: Product, context: Context) -> Request | None:
         return _category(item, context)
     if task == "personal":
         assert context.shopper is not None  # noqa: S101 - checked in build
-        return Request(task, lang, (item, context.shopper))
+        profile = tuple(f for f in context.shopper if f.key in ("likes", "need", "budget"))
+        return Request(task, lang, (item, Section("shopper", profile)))
     return Request(task, lang, (item,))
 
 

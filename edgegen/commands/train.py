@@ -50,12 +50,12 @@ def _corpus(args: argparse.Namespace) -> int:
         from edgegen.train import base
     except ImportError as error:
         raise _missing(error) from error
-    from edgegen.train.corpus.report import diversity
+    from edgegen.train.corpus.report import delexicalised, diversity
 
     base.corpus(base.read(args.recipe), args.out / "corpus", say)
     by_file: dict[tuple[str, str], list[str]] = {}
     for pair in base.load(args.out / "corpus", "train"):
-        by_file.setdefault((pair.request.task, pair.request.lang), []).append(pair.text)
+        by_file.setdefault((pair.request.task, pair.request.lang), []).append(delexicalised(pair))
     sys.stdout.write("task       lang  texts  distinct  4-grams  distinct 4-grams  type/token  top sentence\n")
     groups = [*by_file.items(), (("all", "zh+en"), [text for texts in by_file.values() for text in texts])]
     for (task, lang), texts in groups:

@@ -1,0 +1,423 @@
+"""Grounding as tables: a text with holes, the facts, and the rules it breaks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date
+from decimal import Decimal
+
+import pytest
+
+from edgegen import claims, grounding, patterns, schema, slots, tasks
+from edgegen.claims import ClaimRule
+from edgegen.domain import LANGS, Fact, Kind, Lang, Level, Request, Section, Value
+from edgegen.grounding import Verdict
+from edgegen.slots import Segment, Slot
+
+VALUES: dict[Kind, Value] = {
+    Kind.TEXT: "Amber Finch", Kind.MEASURE: "500 ml", Kind.PHRASE: "plain", Kind.LIST: ("plain",), Kind.FLAG: True,
+    Kind.DATE: date(2026, 5, 1),
+}  # fmt: skip
+NAME = Fact("name", "Mug", Kind.TEXT)
+
+
+def known(key: str, value: Value | None = None, level: Level | None = None) -> Fact:
+    """A fact with a key of the schema."""
+    kind = schema.keys()[key].kind
+    return Fact(key, VALUES.get(kind, Decimal(7)) if value is None else value, kind, level=level)
+
+
+def yes(label: str, form: str = "is_") -> Fact:
+    """A flag that is so."""
+    return Fact(form + label.replace(" ", "_"), True, Kind.FLAG, label=label)
+
+
+def no(label: str, form: str = "is_") -> Fact:
+    """A flag that is not so."""
+    return Fact(form + label.replace(" ", "_"), False, Kind.FLAG, label=label)
+
+
+def aspect(label: str, level: Level) -> Fact:
+    """An aspect with the shopper's own stars."""
+    stars = {Level.HIGH: 5, Level.MID: 3, Level.LOW: 1}[level]
+    return Fact(label, Decimal(stars), Kind.ASPECT, label=label, level=level)
+
+
+def check(text: str, sections: list[Section], task: str = "reason", lang: Lang = "en") -> Verdict:
+    """The verdict on a text with holes; `§2|` puts section 2 in scope for the holes that follow."""
+    handler = tasks.get(task)
+    prompt = slots.bind(Request(task, lang, tuple(sections)))
+    segments: list[Segment] = []
+    view = patterns.View(prompt)
+    for part in text.split("§"):
+        scope, _, body = part.rpartition("|") if part[:1].isdigit() else ("", "", part)
+        filled = patterns.fill(patterns.parse(f"{body}"), view.scoped(int(scope)) if scope else patterns.View(prompt))
+        assert filled is not None, f"{body!r} cannot be filled"
+        segments += filled
+    return grounding.check(segments, prompt, handler)
+
+
+def item(*facts: Fact) -> Section:
+    """A product called Mug with these facts."""
+    return Section("item", (NAME, *facts))
+
+
+def rules(verdict: Verdict) -> set[str]:
+    """The rules that were broken."""
+    return {violation.rule for violation in verdict.violations}
+
+
+# --- claims: taking the evidence away turns the verdict
+
+
+def evidence(need: str, rule: ClaimRule) -> list[Fact]:
+    """Facts that meet a need of a claim."""
+    if need == "words":
+        found = rule.regex.search(rule.example.lower())
+        assert found
+        return [Fact("feature", found.groupdict().get("w") or found.group(), Kind.PHRASE)]
+    if need == "good":
+        return [aspect("fit", Level.HIGH)]
+    if need == "within_budget":
+        return [known("price", Decimal(5)), known("budget", Decimal(9))]
+    key, _, level = need.partition(".")
+    return [known(key, level=Level(level) if level else None)]
+
+
+CLAIMS = [pytest.param(lang, rule, id=f"{lang}-{rule.id}") for lang in LANGS for rule in claims.table(lang).claims]
+
+
+@pytest.mark.parametrize(("lang", "rule"), CLAIMS)
+def test_claims_need_their_evidence(lang: Lang, rule: ClaimRule) -> None:
+    """The example of a claim passes with each of its evidences, cites it, and fails without."""
+    for need in rule.needs:
+        facts = evidence(need, rule)
+        verdict = check(rule.example, [item(*facts)], lang=lang)
+        cited = {key for claim in verdict.claims for _, key in claim.evidence}
+        assert not [v for v in verdict.violations if v.rule == "claim"], need
+        assert cited & {fact.key for fact in facts}, need
+    assert "claim" in rules(check(rule.example, [item()], lang=lang))
+
+
+@pytest.mark.parametrize("lang", LANGS)
+def test_the_tables_are_wide(lang: Lang) -> None:
+    """There are enough claims, and no two have the same name."""
+    ids = [rule.id for rule in claims.table(lang).claims]
+    assert len(ids) >= 60
+    assert len(ids) == len(set(ids))
+
+
+def test_levels_count() -> None:
+    """A low price bears `affordable` out, a high one does not; nor does another shopper's wish."""
+    assert rules(check("{name} is affordable at {price}.", [item(known("price", level=Level.LOW))])) == set()
+    assert rules(check("{name} is affordable at {price}.", [item(known("price", level=Level.HIGH))])) == {"claim"}
+    wish = Section("shopper", (Fact("likes", "waterproof boots", Kind.PHRASE),))
+    assert "claim" in rules(check("You like {likes}, and {name} is waterproof.", [item(), wish], "personal"))
+
+
+def test_claims_are_listed_with_their_facts() -> None:
+    """Each slot and each claim in words is listed with section and key."""
+    verdict = check("{name} is a bestseller with {sales} sold.", [item(known("sales", Decimal(3600), Level.HIGH))])
+    assert verdict.ok
+    assert {(claim.text, claim.evidence) for claim in verdict.claims} == {
+        ("Mug", ((0, "name"),)), ("3,600", ((0, "sales"),)), ("bestseller", ((0, "sales"),)),
+    }  # fmt: skip
+
+
+ITEMS = [
+    item(known("price", Decimal(5), Level.LOW)),
+    Section("item", (Fact("name", "Cup", Kind.TEXT), known("price", Decimal(90), Level.HIGH), known("sales", level=Level.HIGH))),
+]
+SOURCES = [
+    item(),
+    Section("by", (known("source", "peers"), known("similar_shoppers", Decimal(80), Level.HIGH))),
+    Section("by", (known("source", "sales desk"), known("sales", Decimal(3600), Level.HIGH), known("trending"))),
+]
+POINTS = [
+    item(),
+    *[Section("reason", (known("point", p), known("votes", Decimal(n)))) for p, n in (("grip", 9), ("lid", 5), ("rim", 3))],
+]
+SCOPES: list[tuple[str, list[Section], str, set[str]]] = [
+    ("- {1.name}: affordable at {1.price}.\n- {2.name}: {2.sales} sold.", ITEMS, "list", set()),
+    ("- {1.name}: {1.price}.\n- {2.name}: affordable at {2.price}.", ITEMS, "list", {"claim"}),
+    ("- {1.name}: a bestseller at {1.price}.\n- {2.name}: {2.price}.", ITEMS, "list", {"claim"}),
+    ("- {1.name}: at {1.price}.\n- {2.name}: a bestseller.\n{2.sales} sold.", ITEMS, "list", set()),
+    ("- {1.name}: {2.price}.\n- {2.name}: {1.price}.", ITEMS, "list", {"mixed"}),
+    ("{1.name} costs {1.price}, while {2.name} costs {2.price}.", ITEMS, "list", set()),
+    ("{1.name} costs {2.price}, while {2.name} costs {1.price}.", ITEMS, "list", {"mixed"}),
+    ("Both {1.name} and {2.name} are bestsellers, at {1.price} and {2.price}.", ITEMS, "list", {"claim"}),
+    ("- {1.name}: {1.price}.\n- An extra item: {2.price}.", ITEMS, "list", {"missing"}),
+    ("{name}. §1|According to {source}, {similar_shoppers} of similar shoppers chose it. §2|{source}: {sales} sold.",
+     SOURCES, "joint", set()),
+    ("{name}. §1|According to {source}, §2|{sales} sold. §1|{similar_shoppers} of similar shoppers chose it.",
+     SOURCES, "joint", {"mixed"}),
+    ("{name}. §2|According to {source}, it is trending. §1|{similar_shoppers} of similar shoppers chose it.",
+     SOURCES, "joint", set()),
+    ("{name}. §1|According to {source}, it is trending. {similar_shoppers} of similar shoppers chose it. §2|{sales} sold.",
+     SOURCES, "joint", {"claim"}),
+    ("{name}: §1|{votes} shoppers praise the {point}, and §2|{votes} praise the {point}.", POINTS, "summary", set()),
+    ("{name}: §2|{votes} shoppers praise the §1|{point}, and {votes} praise the §2|{point}.", POINTS, "summary", {"mixed"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "sections", "task", "broken"), SCOPES)
+def test_facts_stay_with_their_subject(text: str, sections: list[Section], task: str, broken: set[str]) -> None:
+    """What one product, recommender or reason offers is not told of another."""
+    assert rules(check(text, sections, task)) == broken
+
+
+RATED = [
+    item(
+        known("rating", Decimal("4.8"), Level.HIGH), known("reviews", Decimal(210)), known("stock", Decimal(4), Level.LOW),
+        known("sales", Decimal(90), Level.MID), known("discount", Decimal(15)), known("price", Decimal(20)),
+        known("was_price", Decimal(25)), known("similar_shoppers", Decimal(87), Level.HIGH), known("material", "oak"),
+        known("origin", "Japan"), known("quote", "holds well"), known("released"), known("weight", "300 g"),
+        known("also_bought", "Plate"), known("feature", "18/10 steel rim"),
+    )
+]  # fmt: skip
+EN_CONTEXTS = [
+    ("{name} is rated {rating}.", True), ("{name} is rated {stock}.", False), ("{name} is rated {sales} by all.", False),
+    ("{name} has {reviews} reviews.", True), ("{name} has {stock} reviews.", False), ("{name}, from {price} reviews.", False),
+    ("{name} is {discount} off.", True), ("{name} is {price} off.", False), ("{name} is {similar_shoppers} off.", False),
+    ("{name} costs {price}.", True), ("{name} costs {reviews}.", False), ("{name} is priced at {sales}.", False),
+    ("{name}: {similar_shoppers} of similar shoppers chose it.", True), ("{name}: {discount} of shoppers chose it.", False),
+    ("{name}: {stock} left.", True), ("{name}: {sales} left.", False), ("{name}: {sales} sold.", True),
+    ("{name}: {reviews} sold.", False), ("{name} is made of {material}.", True), ("{name} is made of {origin}.", False),
+    ("{name} is made in {origin}.", True), ("{name} is made in {material}.", False),
+    ("The original price of {name} was {was_price}.", True), ("{name} was {was_price} and now costs {was_price}.", False),
+    ("{name} is down from {was_price}.", True), ("{name} is down from {price}.", False),
+    ('A shopper said "{quote}" of {name}.', True), ("A shopper of {name} found it {quote}.", False),
+    ("{name} weighs {weight}.", True), ("{name} weighs {price}.", False), ("{name} came out on {released}.", True),
+    ("{name} came out on {price}.", False), ("{name} is often bought with {also_bought}.", True),
+    ("{name} is often bought with {material}.", False), ("{name} is {price} dollars.", False),
+    ("{name} is {discount}% off.", False),
+]  # fmt: skip
+ZH_CONTEXTS = [
+    ("{name}评分{rating}。", True), ("{name}评分{stock}。", False), ("{name}有{reviews}条评价。", True),
+    ("{name}有{stock}条评价。", False), ("{name}售价{price}。", True), ("{name}售价{reviews}。", False),
+    ("{name}原价{was_price}。", True), ("{name}原价{price}。", False), ("{name}现在打{discount}。", True),
+    ("{name}现在打{price}。", False), ("{name}：{similar_shoppers}的相似顾客选了它。", True),
+    ("{name}：{rating}的相似顾客选了它。", False), ("{name}已售出{sales}件。", True), ("{name}已售出{price}件。", False),
+    ("{name}库存{stock}件。", True), ("{name}库存{sales}件。", False), ("{name}材质为{material}。", True),
+    ("{name}材质为{origin}。", False), ("{name}产自{origin}。", True), ("{name}产自{material}。", False),
+    ("{name}重{weight}。", True), ("{name}重{price}。", False), ("{name}售价{price}元。", False),
+    ("有顾客说“{quote}”，说的是{name}。", True), ("{name}，{quote}，可以看看。", False), ("{name}打出{price}的高分。", False),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "fine"), EN_CONTEXTS)
+def test_english_slots_stand_where_they_belong(text: str, fine: bool) -> None:
+    """A slot of the wrong kind after or before certain words is caught."""
+    assert ("context" not in rules(check(text, RATED))) is fine
+
+
+@pytest.mark.parametrize(("text", "fine"), ZH_CONTEXTS)
+def test_chinese_slots_stand_where_they_belong(text: str, fine: bool) -> None:
+    """The same in Chinese."""
+    assert ("context" not in rules(check(text, RATED, lang="zh"))) is fine
+
+
+def test_digits_stay_in_their_words() -> None:
+    """A number that is part of a read phrase is used with the words that follow it."""
+    prompt = slots.bind(Request("reason", "en", (item(known("warranty", "2-year warranty")),)))
+    digits = next(slot for slot in prompt.slots if slot.part == "digits")
+    name = prompt.slots[0]
+    task = tasks.get("reason")
+    assert rules(grounding.check([name, " comes with a ", digits, "-year warranty."], prompt, task)) == set()
+    assert rules(grounding.check([name, " has been out for ", digits, " decades."], prompt, task)) == {"context"}
+
+
+FLAGS = [item(yes("waterproof"), no("dishwasher safe"), yes("USB port", "has_"), no("night light", "has_"))]
+EN_FLAGS = [
+    ("{name} is {is}.", True), ("{name} is not {is}.", False), ("{name} has no {has}.", False),
+    ("{name} comes with {has}.", True), ("{name} is not {isnt}.", True), ("{name} is {isnt}.", False),
+    ("{name} has no {hasnt}.", True), ("{name} comes with a {hasnt}.", False), ("{name} is {is}, but not {isnt}.", True),
+    ("{name} is not {isnt}, but it is {is}.", True), ("{name} is not {is}, but it is {isnt}.", False),
+    ("If you need something {isnt}, note that {name} is not.", True), ("{name} is dishwasher safe and {is}.", False),
+    ("{name} is not waterproof.", False), ("{name} is waterproof.", True), ("{name} comes without a night light.", True),
+    ("{name} is not only {is} but also has a {has}.", True),
+]  # fmt: skip
+ZH_FLAGS_FACTS = [item(yes("防水"), no("可机洗"), yes("充电口", "has_"), no("夜灯", "has_"))]
+ZH_FLAGS = [
+    ("{name}{is}。", True), ("{name}不{is}。", False), ("{name}没有{has}。", False), ("{name}带有{has}。", True),
+    ("{name}不{isnt}。", True), ("{name}{isnt}。", False), ("{name}没有{hasnt}。", True), ("{name}带有{hasnt}。", False),
+    ("{name}{is}，但不{isnt}。", True), ("{name}不错，{is}。", True), ("{name}带有夜灯。", False),
+    ("不妨看看{name}，{is}。", True),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "fine"), EN_FLAGS)
+def test_english_yes_is_not_no(text: str, fine: bool) -> None:
+    """A yes flag is not denied and a no flag not affirmed, as a slot or in words."""
+    assert (not rules(check(text, FLAGS)) & {"contradiction", "claim"}) is fine
+
+
+@pytest.mark.parametrize(("text", "fine"), ZH_FLAGS)
+def test_chinese_yes_is_not_no(text: str, fine: bool) -> None:
+    """The same in Chinese."""
+    assert (not rules(check(text, ZH_FLAGS_FACTS, lang="zh")) & {"contradiction", "claim"}) is fine
+
+
+ASPECTS = [item(), Section("ratings", (aspect("fit", Level.HIGH), aspect("sole", Level.MID), aspect("color match", Level.LOW)))]
+REVIEWS: list[tuple[Lang, str, bool]] = [
+    ("en", "I like the {good} of {name}. The {okay} is fair. The {bad} let me down.", True),
+    ("en", "I like the {bad} of {name}. The {okay} is fair. The {good} let me down.", False),
+    ("en", "{name}: the {good} is great, but the {bad} needs work. The {okay} is okay.", True),
+    ("en", "{name}: I am not happy with the {good}, the {bad} or the {okay}.", True),
+    ("en", "{name}: I am not happy with the {good}. The {bad} and the {okay} are what they are.", False),
+    ("en", "{name}: thumbs up for the {good}. What could be better: {bad}. So-so: {okay}.", True),
+    ("zh", "{name}的{good}让我满意，但{bad}让我失望。{okay}还行。", True), ("zh", "{name}的{bad}让我满意，但{good}让我失望。{okay}还行。", False),
+    ("zh", "{name}的{bad}不理想。{good}没让我失望，{okay}中规中矩。", True), ("zh", "{name}的{good}很差劲。{bad}和{okay}一般。", False),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("lang", "text", "fine"), REVIEWS)
+def test_reviews_follow_the_stars(lang: Lang, text: str, fine: bool) -> None:
+    """An aspect is praised or blamed as the shopper rated it."""
+    assert ("contradiction" not in rules(check(text, ASPECTS, "review", lang))) is fine
+
+
+NUMBERS: list[tuple[Lang, str, list[Section], bool]] = [
+    ("en", "{name} is one of a kind of mugs; {1.price}.", ITEMS, True),
+    ("en", "Here are two picks: {1.name} and {2.name}.", ITEMS, True),
+    ("en", "Here are three picks: {1.name} and {2.name}.", ITEMS, False),
+    ("en", "{name} comes with a dozen parts.", RATED, False), ("en", "Hundreds of reviews speak for {name}.", RATED, True),
+    ("en", "Thousands of reviews speak for {name}.", RATED, False), ("en", "{name} is at half price.", RATED, False),
+    ("en", "{name} is at half price.", [item(known("discount", Decimal(50)))], True),
+    ("en", "No one sells {name} twice as fast.", RATED, False), ("en", "{name} has a 2 year life.", RATED, False),
+    ("en", "{name} has a Ⅷ on it.", RATED, False), ("en", "{name} for $ and more.", RATED, False),
+    ("en", "This one, {name}, deserves a second look.", RATED, True), ("zh", "一起看看这款{name}，十分适合一试。", RATED, True),
+    ("zh", "{name}现在半价。", RATED, False), ("zh", "{name}便宜三成。", RATED, False), ("zh", "{name}已有数百条评价。", RATED, True),
+    ("zh", "{name}已有数千条评价。", RATED, False), ("zh", "这两款可以比较：{1.name}和{2.name}。", ITEMS, True),
+    ("zh", "这三款可以比较：{1.name}和{2.name}。", ITEMS, False), ("zh", "{name}百搭，价格几十元。", RATED, False),
+    ("zh", "{name}用了二十年。", RATED, False),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("lang", "text", "sections", "fine"), NUMBERS)
+def test_number_words_need_a_fact(lang: Lang, text: str, sections: list[Section], fine: bool) -> None:
+    """Numbers in words are borne out by a value or a count of facts; digits never stand outside a slot."""
+    text = text.replace("{name}", "{1.name}") if len(sections) > 1 else text
+    assert ("number" not in rules(check(text, sections, "list" if len(sections) > 1 else "reason", lang))) is fine
+
+
+FORMS: list[tuple[Lang, str, str | None]] = [
+    ("en", "Have a look at {name}, it costs {price}.", None), ("en", "Have a look at {name}, it costs {price}", "form"),
+    ("en", "A. B. C. D {name} costs {price}.", "form"), ("en", 'Have a look at "{name}, it costs {price}.', "form"),
+    ("en", "Have a look <| at {name}, it costs {price}.", "form"),
+    ("en", "Have a 看 look at {name}, it costs {price}.", "language"),
+    ("en", "{name} is worth a look today. It is worth a look today at {price}.", "repetition"),
+    ("en", "{name} costs {price}. It costs {price}.", "repetition"), ("en", "See {name}. {name} costs {price}.", None),
+    ("zh", "{name}, {price}.", "language"), ("zh", "不妨看看{name}, it costs {price}.", "language"),
+    ("zh", "不妨看看{name}，售价{price}。", None), ("zh", "这款可以放进备选，{name}可以放进备选，售价{price}。", "repetition"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("lang", "text", "rule"), FORMS)
+def test_form(lang: Lang, text: str, rule: str | None) -> None:
+    """Punctuation, length, quotes, control marks, language and repetition."""
+    task = tasks.get("reason")
+    prompt = slots.bind(Request("reason", lang, (item(known("price", Decimal(5))),)))
+    by_key = {slot.fact.key: slot for slot in prompt.slots}
+    parts = text.replace("{", "\0{").replace("}", "}\0").split("\0")
+    segments: list[Segment] = [by_key[part[1:-1]] if part.startswith("{") else part for part in parts if part]
+    found = rules(grounding.check(segments, prompt, task))
+    assert found == ({rule} if rule else set())
+
+
+def test_an_empty_text_is_refused() -> None:
+    """Nothing to show is a violation, not an error."""
+    prompt = slots.bind(Request("reason", "en", (item(),)))
+    assert rules(grounding.check([], prompt, tasks.get("reason"))) == {"form"}
+
+
+def test_required_facts() -> None:
+    """The name, further facts, one of several, one of each section, all of a section."""
+    assert rules(check("It costs {price}.", [item(known("price"))])) == {"missing"}
+    assert rules(check("Have a look at {name}.", [item(known("price"))])) == {"missing"}
+    assert rules(check("Have a look at {name}.", [item()])) == set()
+    assert rules(check("{name} is trending.", [item(known("trending"), known("price"))])) == set()
+    personal = replace(tasks.get("personal"), any_of=("likes", "need", "budget", "liked", "bought", "viewed", "match"))
+    joint = replace(tasks.get("joint"), every=("by",))
+    review = replace(tasks.get("review"), whole=("ratings",))
+    shopper = Section("shopper", (known("likes", "oak"),))
+    cases = [
+        (personal, [item(known("price")), shopper], "{name} costs {price}.", {"missing"}),
+        (personal, [item(known("price")), shopper], "You like {likes}, so here is {name}.", set()),
+        (personal, [item(known("price"))], "{name} costs {price}.", set()),
+        (joint, SOURCES, "{name}. {similar_shoppers} of similar shoppers chose it, says {source}.", {"missing"}),
+        (joint, SOURCES, "{name}. {similar_shoppers} of similar shoppers chose it. {sales} sold.", set()),
+        (review, ASPECTS, "I like the {good} of {name}. The {bad} let me down.", {"missing"}),
+        (review, ASPECTS, "I like the {good} of {name}. The {bad} let me down. The {okay} is fair.", set()),
+    ]
+    for task, sections, text, broken in cases:
+        prompt = slots.bind(Request(task.name, "en", tuple(sections)))
+        filled = patterns.fill(patterns.parse(text), patterns.View(prompt))
+        assert filled is not None
+        assert rules(grounding.check(filled, prompt, task)) == broken, text
+
+
+def test_choices_are_checked_as_choices() -> None:
+    """A category path is one of the shop's, and makes no claim."""
+    prompt = slots.bind(Request("category", "en", (Section("item", (known("title_words", "mug"),)),), ("Home > Mugs",)))
+    assert grounding.check(["Home > Mugs"], prompt, tasks.get("category")).ok
+    assert not grounding.check(["Home > Cups"], prompt, tasks.get("category")).ok
+
+
+@pytest.mark.parametrize("lang", LANGS)
+def test_taking_a_cited_fact_away_turns_the_verdict(lang: Lang) -> None:
+    """For a text that cites a fact in words only: with it the text passes, without it it does not."""
+    text = {"en": "{name} is a new arrival, and it costs {price}.", "zh": "{name}是新品，售价{price}。"}[lang]
+    facts = [known("price"), known("new")]
+    verdict = check(text, [item(*facts)], lang=lang)
+    assert verdict.ok
+    cited = {key for claim in verdict.claims for _, key in claim.evidence} - {"name", "price"}
+    assert cited == {"new"}
+    assert not check(text, [item(*[f for f in facts if f.key not in cited])], lang=lang).ok
+
+
+def test_slots_of_names_make_no_words() -> None:
+    """A product's name proves nothing: it is copied, not read."""
+    named = Section("item", (Fact("name", "Waterproof Mug", Kind.TEXT), known("price")))
+    assert rules(check("{name} is waterproof, at {price}.", [named])) == {"claim"}
+    assert isinstance(slots.bind(Request("reason", "en", (named,))).slots[0], Slot)
+
+
+PLAIN = [
+    item(known("price", Decimal(20), Level.MID), known("rating", Decimal("3.9"), Level.MID), known("feature", "rounded handle"))
+]
+UNGROUNDED: dict[Lang, str] = {
+    "en": """Everyone is talking about {name}, now {price}.
+        {name} keeps drinks hot for hours, with {feature}.
+        {name}, rated {rating}, never disappoints.
+        {name} will last a lifetime, with {feature}.
+        {name} comes with a lid and {feature}.
+        {name} is great for coffee, with {feature}.
+        {name} has an impressive {rating} rating.
+        {name} makes a lovely gift at {price}.""",
+    "zh": """{name}深受大家喜爱，售价{price}。
+        {name}手感很好，带有{feature}。
+        {name}耐高温，售价{price}。
+        {name}很火，售价{price}。
+        {name}是送礼佳品，售价{price}。
+        {name}附赠杯盖，售价{price}。""",
+}
+SOFT: dict[Lang, str] = {
+    "en": """{name} is an option to consider at {price}.
+        {name} comes with {feature}, so see if it is for you.
+        If that is what you are after, {name} costs {price}.
+        {name} stands out for {feature}.""",
+    "zh": """{name}带有{feature}，喜欢的话可以留意。
+        合不合适，看看{name}的{feature}再决定。
+        {name}顾客评分{rating}，可以先看看评价。
+        看重{feature}的话，可以看看{name}。""",
+}
+
+
+@pytest.mark.parametrize("lang", LANGS)
+def test_puffery_fails_and_soft_phrasing_passes(lang: Lang) -> None:
+    """Praise that no fact bears out is refused; phrasing that claims nothing is not."""
+    for text in UNGROUNDED[lang].splitlines():
+        assert "claim" in rules(check(text, PLAIN, lang=lang)), text
+    for text in SOFT[lang].splitlines():
+        assert rules(check(text, PLAIN, lang=lang)) == set(), text
