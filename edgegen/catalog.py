@@ -137,7 +137,7 @@ def shoppers(path: str | Path | None, lang: Lang, currency: str | None = None) -
 
 
 def _shopper(row: Row, lang: Lang, currency: str) -> tuple[str, Section]:
-    known = [schema.keys()[key] for key in ("likes", "need", "budget", "bought")]
+    known = [schema.known()[key] for key in ("likes", "need", "budget", "bought")]
     aliases = {schema.fold(name): key.name for key in known for name in (key.name, *key.aliases, *key.labels.values())}
     fields = {aliases.get(schema.fold(key), schema.fold(key)): value for key, value in row.fields.items()}
     identity = str(row.number)

@@ -82,7 +82,7 @@ def _aliases() -> Mapping[str, tuple[str, int]]:
     """Folded column name -> key and rank: the key's own name ranks first, then its aliases, then its labels."""
     table: dict[str, tuple[str, int]] = {}
     for key in known_keys():
-        known = schema.keys().get(key)
+        known = schema.known().get(key)
         aliases = (*known.aliases, *known.labels.values()) if known else _COLUMNS[key]
         for rank, alias in enumerate((key, *aliases)):
             table.setdefault(schema.fold(alias), (key, rank))
@@ -129,7 +129,7 @@ def split_unit(column: str) -> tuple[str, str]:
         return (match[1], unit) if unit.casefold() in _MEASURES or is_currency(unit.upper()) else (column, "")
     base, _, unit = _CAMEL.sub(" ", column).strip().rpartition(" ")
     key = _aliases().get(schema.fold(base), ("", 0))[0]
-    known = schema.keys().get(key)
+    known = schema.known().get(key)
     kind = known.kind if known else None
     fits = (kind is Kind.MEASURE and unit.casefold() in _MEASURES) or (kind is Kind.MONEY and is_currency(unit.upper()))
     return (base, unit) if fits else (column, "")
@@ -154,7 +154,7 @@ def label(column: str) -> str:
 def slug(text: str) -> str:
     """A fact key made of a label, and never one that the schema knows."""
     key = re.sub(r"\W+", "_", text.casefold()).strip("_") or "attribute"
-    return f"{key}_attribute" if schema.keys().get(key) else key
+    return f"{key}_attribute" if schema.known().get(key) else key
 
 
 @cache

@@ -143,7 +143,7 @@ def _read_cell(reading: _Reading, column: str, key: str | None, value: Any) -> N
 
 
 def _known(reading: _Reading, column: str, key: str, value: Any) -> Fact:
-    known = schema.keys()[key]
+    known = schema.known()[key]
     match known.kind:
         case Kind.MONEY:
             unit = reading.columns.units.get(column, "").upper()

@@ -179,7 +179,7 @@ def words(fact: Fact) -> str:
         return ""
     if fact.kind is Kind.ASPECT:
         return (fact.label or "").lower() if fact.level is Level.HIGH else ""
-    known = schema.keys()
+    known = schema.known()
     label = "" if fact.key in known else (fact.label or fact.key.replace("_", " "))
     if fact.policy is Policy.COPY or fact.kind is Kind.FLAG:
         return label.lower()

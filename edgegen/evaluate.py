@@ -54,7 +54,9 @@ class Row:
         return asdict(self)
 
 
-def evaluate(explainer: Explainer, task: str, lang: Lang, cases: Sequence[Case], options: ExplainOptions) -> tuple[Row, list[Explanation]]:
+def evaluate(
+    explainer: Explainer, task: str, lang: Lang, cases: Sequence[Case], options: ExplainOptions
+) -> tuple[Row, list[Explanation]]:
     """Explain every case and score the answers. Cases must not be empty."""
     handler = tasks.get(task)
     answers = [explainer.explain(case.request, options) for case in cases]
@@ -62,13 +64,19 @@ def evaluate(explainer: Explainer, task: str, lang: Lang, cases: Sequence[Case],
     texts = [a.text for a in answers]
     raw = [] if handler.choices else [_faults(explainer, c.request, p, options) for c, p in zip(cases, prompts, strict=True)]
     candidates = [fault for faults in raw for fault in faults]
-    after = 0 if handler.choices else sum(bool(set(_rules(list(a.segments), p)) - FORM_RULES) for a, p in zip(answers, prompts, strict=True))
+    after = (
+        0
+        if handler.choices
+        else sum(bool(set(_rules(list(a.segments), p)) - FORM_RULES) for a, p in zip(answers, prompts, strict=True))
+    )
     row = Row(
         task=task,
         lang=lang,
         texts=len(answers),
         model_share=_mean([a.source == "model" for a in answers]),
-        wrong_values=0 if handler.choices else sum(scores.wrong_values(a.text, _values(p)) for a, p in zip(answers, prompts, strict=True)),
+        wrong_values=0
+        if handler.choices
+        else sum(scores.wrong_values(a.text, _values(p)) for a, p in zip(answers, prompts, strict=True)),
         ungrounded_after=after,
         ungrounded_before=_mean([bool(rules - FORM_RULES) for rules in candidates]),
         rejected_before=_mean([bool(rules) for rules in candidates]),

@@ -56,7 +56,9 @@ def domains() -> Mapping[str, Domain]:
     """Every domain by the name of its file."""
     folder = files("edgegen").joinpath("data/lexicon")
     found = sorted((f for f in folder.iterdir() if f.name.endswith(".toml")), key=lambda f: f.name)
-    return {f.name.removesuffix(".toml"): _domain(f.name.removesuffix(".toml"), tomllib.loads(f.read_text("utf-8"))) for f in found}
+    return {
+        f.name.removesuffix(".toml"): _domain(f.name.removesuffix(".toml"), tomllib.loads(f.read_text("utf-8"))) for f in found
+    }
 
 
 def _pair(raw: list[str]) -> Pair:

@@ -30,7 +30,7 @@ def plain(value: Decimal) -> str:
     return format_decimal(value, format="0.######", locale="en")
 
 
-def money(value: Decimal, currency: str | None, lang: Lang) -> str:
+def money(value: Decimal, currency: str | None) -> str:
     """An amount: `¥239`, `$12.50`, `-$3`; no currency gives the bare number."""
     sign, value = ("-", -value) if value < 0 else ("", value)
     whole = value == value.to_integral_value()
@@ -79,7 +79,7 @@ def value_text(fact: Fact, lang: Lang) -> str:
 def _decimal_text(fact: Fact, value: Decimal, lang: Lang) -> str:
     match fact.kind:
         case Kind.MONEY:
-            return money(value, fact.currency, lang)
+            return money(value, fact.currency)
         case Kind.PERCENT:
             return f"{plain(value)}%"
         case Kind.DISCOUNT:

@@ -129,7 +129,7 @@ def mark_key(slot: Slot) -> str:
         return "digits"
     if fact.kind is Kind.ASPECT:
         return {Level.HIGH: "good", Level.LOW: "bad"}.get(fact.level or Level.MID, "okay") if slot.part == "label" else "stars"
-    known = schema.keys()
+    known = schema.known()
     if fact.key in known:
         return fact.key
     if fact.kind is Kind.FLAG:

@@ -122,13 +122,13 @@ class View:
 def _fits(fact: Fact, key: str) -> bool:
     if key in _FLAGS:
         prefix, value = _FLAGS[key]
-        return fact.kind is Kind.FLAG and fact.key not in schema.keys() and fact.value is value and (
+        return fact.kind is Kind.FLAG and fact.key not in schema.known() and fact.value is value and (
             fact.key.startswith("has_") == (prefix == "has_")
         )  # fmt: skip
     if key in _LEVELS:
         return fact.kind is Kind.ASPECT and fact.level is _LEVELS[key]
     if key == "attr":
-        return fact.key not in schema.keys() and fact.kind not in (Kind.FLAG, Kind.ASPECT)
+        return fact.key not in schema.known() and fact.kind not in (Kind.FLAG, Kind.ASPECT)
     return fact.key == key and fact.kind is not Kind.FLAG
 
 
@@ -149,7 +149,7 @@ def parse(source: str) -> Pattern:
 def _condition(word: str, source: str) -> Condition:
     absent, word = word.startswith("!"), word.removeprefix("!")
     key, _, level = word.partition(".")
-    if key not in schema.keys():
+    if key not in schema.known():
         raise DataError(f"Pattern {source!r}: unknown key {key!r} in a condition. Known keys are in data/keys.toml.")
     return Condition(key, Level(level) if level else None, absent)
 
@@ -159,7 +159,7 @@ def _hole(text: str, source: str) -> Hole:
     if not match:
         raise DataError(f"Pattern {source!r}: {{{text}}} is not a hole. Write {{key}}, {{2.key}} or {{key.key}}.")
     item, key, nth, part = match.groups()
-    if key not in schema.keys() and key not in _FLAGS and key not in _LEVELS and key != "attr":
+    if key not in schema.known() and key not in _FLAGS and key not in _LEVELS and key != "attr":
         raise DataError(f"Pattern {source!r}: unknown key {key!r}. Known keys are in data/keys.toml.")
     label = key in _FLAGS or part == "key" or (key in _LEVELS and part != "stars")
     return Hole(key, int(item) if item else None, int(nth or 1), "label" if label else "value")

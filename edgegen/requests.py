@@ -131,13 +131,16 @@ def _list_head(context: Context) -> tuple[Section, ...]:
 def _guide_facts(category: Fact, group: Sequence[Product], lang: Lang) -> tuple[Fact, ...]:
     labels = [f.label for p in group for f in p.section if f.label and f.kind is not Kind.FLAG]
     known = [k for k in ("material", "size", "price", "rating", "warranty") if any(p.section.get(k) for p in group)]
-    labels += [schema.keys()[k].label(lang) for k in known]
+    labels += [schema.known()[k].label(lang) for k in known]
     criteria = [Fact("criterion", label, Kind.PHRASE) for label in dict.fromkeys(labels)][:3]
     prices = [f for p in group if (f := p.section.get("price")) and isinstance(f.value, Decimal)]
     span: tuple[Fact, ...] = ()
     if len(prices) > 1:
         low, high = min(prices, key=_amount), max(prices, key=_amount)
-        span = (Fact("lowest", low.value, Kind.MONEY, currency=low.currency), Fact("highest", high.value, Kind.MONEY, currency=high.currency))
+        span = (
+            Fact("lowest", low.value, Kind.MONEY, currency=low.currency),
+            Fact("highest", high.value, Kind.MONEY, currency=high.currency),
+        )
     return (category, *criteria, *span)
 
 

@@ -78,9 +78,7 @@ class ResultFile:
                 self.done.add(str(json.loads(line)["id"]))
             except (ValueError, KeyError, TypeError):
                 return
-            if not line.endswith("\n"):
-                line += "\n"
-            yield line
+            yield line if line.endswith("\n") else line + "\n"
 
     def _whole_csv(self, text: str) -> Iterator[str]:
         whole = text[: text.rfind("\r\n") + 2] if "\r\n" in text else ""

@@ -44,7 +44,7 @@ def fold(name: str) -> str:
 
 
 @cache
-def keys() -> Mapping[str, Key]:
+def known() -> Mapping[str, Key]:
     """Every known key by name."""
     raw = tomllib.loads(files("edgegen").joinpath("data/keys.toml").read_text("utf-8"), parse_float=Decimal)
     return {name: _key(name, entry) for name, entry in raw.items()}
@@ -54,7 +54,7 @@ def keys() -> Mapping[str, Key]:
 def alias_table() -> Mapping[str, str]:
     """Folded column name -> key name."""
     table: dict[str, str] = {}
-    for key in keys().values():
+    for key in known().values():
         for alias in (key.name, *key.aliases):
             table.setdefault(fold(alias), key.name)
     return table

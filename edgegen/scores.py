@@ -46,7 +46,9 @@ def bleu(texts: Sequence[str], references: Sequence[str], lang: Lang) -> float:
     """Corpus BLEU, 0 to 100; Chinese by characters."""
     import sacrebleu
 
-    return float(sacrebleu.corpus_bleu(list(texts), [list(references)], tokenize="zh" if lang == "zh" else "13a", lowercase=True).score)
+    return float(
+        sacrebleu.corpus_bleu(list(texts), [list(references)], tokenize="zh" if lang == "zh" else "13a", lowercase=True).score
+    )
 
 
 def rouge_l(texts: Sequence[str], references: Sequence[str]) -> float:

@@ -156,7 +156,7 @@ def _bind_fact(binder: _Binder, fact: Fact, section: int) -> None:
 
 def label_of(fact: Fact) -> str | None:
     """The label that gets a slot of its own, or None where the key itself stands in the prompt."""
-    if fact.key in schema.keys():
+    if fact.key in schema.known() and fact.kind is not Kind.ASPECT:
         return None
     return fact.label or fact.key.removeprefix("has_").removeprefix("is_").replace("_", " ")
 
@@ -225,7 +225,9 @@ class Renderer:
         value, before = slot.text, self._held
         if self._lang == "en":
             value = _capitalised(self._done + before, slot)
-            before = _ARTICLE.sub(lambda m: (locale.article(value) if m[1] == "a" else locale.article(value).title()) + " ", before)
+            before = _ARTICLE.sub(
+                lambda m: (locale.article(value) if m[1] == "a" else locale.article(value).title()) + " ", before
+            )
         self._held = ""
         self._done += before + value
         return before + value

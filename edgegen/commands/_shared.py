@@ -34,7 +34,9 @@ def add_pack(parser: argparse.ArgumentParser) -> None:
 
 def add_catalogue(parser: argparse.ArgumentParser) -> None:
     """The options that say where products come from."""
-    parser.add_argument("--map", action="append", default=[], metavar="KEY=COLUMN", help="take a column for a fact: --map name=title")
+    parser.add_argument(
+        "--map", action="append", default=[], metavar="KEY=COLUMN", help="take a column for a fact: --map name=title"
+    )
     parser.add_argument("--format", choices=("json", "jsonl", "csv"), help="of the catalogue; default: by its name and content")
     parser.add_argument("--currency", help="ISO code of bare prices; default: USD for en, CNY for zh")
     parser.add_argument("--shoppers", help="JSON file of shopper profiles; default: the sample's")

@@ -33,7 +33,9 @@ def run(args: argparse.Namespace) -> int:
     try:
         from convert.build import build_pack
     except ImportError as error:
-        raise MissingExtraError(f"Converting needs the package {error.name}. Install it: pip install 'edgegen[train]'.") from error
+        raise MissingExtraError(
+            f"Converting needs the package {error.name}. Install it: pip install 'edgegen[train]'."
+        ) from error
     made = build_pack(
         args.checkpoint,
         args.out,

@@ -12,7 +12,9 @@ from edgegen.errors import EdgegenError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
-    parser.add_argument("--probe", action="store_true", help="try the settings in child processes and keep the fastest that works")
+    parser.add_argument(
+        "--probe", action="store_true", help="try the settings in child processes and keep the fastest that works"
+    )
     _shared.add_pack(parser)
 
 
@@ -23,7 +25,9 @@ def run(args: argparse.Namespace) -> int:
         loaded = pack.load(args.pack or pack.bundled())
         model = loaded.model
         manifest = loaded.manifest
-        found = {"pack": f"{manifest.name} {manifest.version}, {manifest.quantization}, {model.stat().st_size / 1e6:.1f} MB: verified"}
+        found = {
+            "pack": f"{manifest.name} {manifest.version}, {manifest.quantization}, {model.stat().st_size / 1e6:.1f} MB: verified"
+        }
     except EdgegenError as error:
         found, code = {"pack": f"none can be used: {error}"}, error.exit_code
     if args.probe and model:

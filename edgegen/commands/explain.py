@@ -81,7 +81,9 @@ def _shopper(args: argparse.Namespace, lang: Any) -> Section | None:
 def _chosen(products: Sequence[Product], ids: Sequence[str]) -> list[Product]:
     known = {product.id for product in products}
     if missing := [id_ for id_ in ids if id_ not in known]:
-        raise NotFoundError(f"There is no product {missing[0]!r} in the catalogue. Its ids begin with: {', '.join(sorted(known)[:5])}.")
+        raise NotFoundError(
+            f"There is no product {missing[0]!r} in the catalogue. Its ids begin with: {', '.join(sorted(known)[:5])}."
+        )
     return [product for product in products if not ids or product.id in ids]
 
 

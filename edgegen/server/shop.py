@@ -58,7 +58,7 @@ def _name(product: Product) -> str:
 
 def fact_json(fact: Fact, lang: Lang) -> dict[str, str]:
     """A fact as people read it: key, label and text."""
-    known = schema.keys().get(fact.key)
+    known = schema.known().get(fact.key)
     label = fact.label or (known.label(lang) if known else fact.key)
     text = locale.value_text(fact, lang)
     return {"key": fact.key, "label": label, "text": f"{text}%" if fact.kind is Kind.PERCENT and "%" not in text else text}

@@ -7,6 +7,7 @@ TASK = Task(
     about="one text for what several recommenders agree on",
     needs=(Needs("item", facts=("name",)), Needs("by", least=2, most=4, facts=("source",))),
     shows=2,
+    every=("by",),
     max_new_tokens=176,
     max_sentences=7,
     template={

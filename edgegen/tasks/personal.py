@@ -6,6 +6,7 @@ TASK = Task(
     name="personal",
     about="why this product for one shopper's profile and history",
     needs=(Needs("item", facts=("name",)), Needs("shopper", least=0)),
+    any_of=("likes", "need", "budget", "liked", "bought", "viewed", "match"),
     template={
         "en": (
             Line((

@@ -13,6 +13,7 @@ TASK = Task(
     about="a draft of a review from the shopper's own ratings of aspects",
     needs=(Needs("item", facts=("name",)), Needs("ratings")),
     shows=2,
+    whole=("ratings",),
     max_new_tokens=120,
     max_sentences=8,
     template={

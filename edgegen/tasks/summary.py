@@ -12,11 +12,13 @@ TASK = Task(
     template={
         "en": (Line(("What shoppers praise about {name}: {point}, {point2} and {point3}.",)),),
         "zh": (
-            Line((
-                "顾客称赞{name}{point}、{point2}和{point3}。",
-                "顾客称赞{name}{point}和{point2}。",
-                "顾客称赞{name}{point}。",
-            )),
+            Line(
+                (
+                    "顾客称赞{name}{point}、{point2}和{point3}。",
+                    "顾客称赞{name}{point}和{point2}。",
+                    "顾客称赞{name}{point}。",
+                )
+            ),
         ),
     },
 )

@@ -1,0 +1,1 @@
+"""The training side; the runtime never imports it."""

@@ -101,7 +101,7 @@ def fit(
 
 
 def _set_activation(model: GPT2LMHeadModel, name: str) -> None:
-    from transformers.activations import ACT2FN  # noqa: PLC0415 - only here
+    from transformers.activations import ACT2FN
 
     model.config.activation_function = name
     for block in model.transformer.h:

@@ -12,7 +12,7 @@ from edgegen import claims, grounding, patterns, schema, slots, tasks
 from edgegen.claims import ClaimRule
 from edgegen.domain import LANGS, Fact, Kind, Lang, Level, Request, Section, Value
 from edgegen.grounding import Verdict
-from edgegen.slots import Segment, Slot
+from edgegen.slots import Segment
 
 VALUES: dict[Kind, Value] = {
     Kind.TEXT: "Amber Finch", Kind.MEASURE: "500 ml", Kind.PHRASE: "plain", Kind.LIST: ("plain",), Kind.FLAG: True,
@@ -23,7 +23,7 @@ NAME = Fact("name", "Mug", Kind.TEXT)
 
 def known(key: str, value: Value | None = None, level: Level | None = None) -> Fact:
     """A fact with a key of the schema."""
-    kind = schema.keys()[key].kind
+    kind = schema.known()[key].kind
     return Fact(key, VALUES.get(kind, Decimal(7)) if value is None else value, kind, level=level)
 
 
@@ -205,16 +205,13 @@ ZH_CONTEXTS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("text", "fine"), EN_CONTEXTS)
-def test_english_slots_stand_where_they_belong(text: str, fine: bool) -> None:
+CONTEXTS = [("en", *row) for row in EN_CONTEXTS] + [("zh", *row) for row in ZH_CONTEXTS]
+
+
+@pytest.mark.parametrize(("lang", "text", "fine"), CONTEXTS)
+def test_slots_stand_where_they_belong(lang: Lang, text: str, fine: bool) -> None:
     """A slot of the wrong kind after or before certain words is caught."""
-    assert ("context" not in rules(check(text, RATED))) is fine
-
-
-@pytest.mark.parametrize(("text", "fine"), ZH_CONTEXTS)
-def test_chinese_slots_stand_where_they_belong(text: str, fine: bool) -> None:
-    """The same in Chinese."""
-    assert ("context" not in rules(check(text, RATED, lang="zh"))) is fine
+    assert ("context" not in rules(check(text, RATED, lang=lang))) is fine
 
 
 def test_digits_stay_in_their_words() -> None:
@@ -246,16 +243,13 @@ ZH_FLAGS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("text", "fine"), EN_FLAGS)
-def test_english_yes_is_not_no(text: str, fine: bool) -> None:
+YES_AND_NO = [("en", FLAGS, *row) for row in EN_FLAGS] + [("zh", ZH_FLAGS_FACTS, *row) for row in ZH_FLAGS]
+
+
+@pytest.mark.parametrize(("lang", "sections", "text", "fine"), YES_AND_NO)
+def test_yes_is_not_no(lang: Lang, sections: list[Section], text: str, fine: bool) -> None:
     """A yes flag is not denied and a no flag not affirmed, as a slot or in words."""
-    assert (not rules(check(text, FLAGS)) & {"contradiction", "claim"}) is fine
-
-
-@pytest.mark.parametrize(("text", "fine"), ZH_FLAGS)
-def test_chinese_yes_is_not_no(text: str, fine: bool) -> None:
-    """The same in Chinese."""
-    assert (not rules(check(text, ZH_FLAGS_FACTS, lang="zh")) & {"contradiction", "claim"}) is fine
+    assert (not rules(check(text, sections, lang=lang)) & {"contradiction", "claim"}) is fine
 
 
 ASPECTS = [item(), Section("ratings", (aspect("fit", Level.HIGH), aspect("sole", Level.MID), aspect("color match", Level.LOW)))]
@@ -266,8 +260,10 @@ REVIEWS: list[tuple[Lang, str, bool]] = [
     ("en", "{name}: I am not happy with the {good}, the {bad} or the {okay}.", True),
     ("en", "{name}: I am not happy with the {good}. The {bad} and the {okay} are what they are.", False),
     ("en", "{name}: thumbs up for the {good}. What could be better: {bad}. So-so: {okay}.", True),
-    ("zh", "{name}的{good}让我满意，但{bad}让我失望。{okay}还行。", True), ("zh", "{name}的{bad}让我满意，但{good}让我失望。{okay}还行。", False),
-    ("zh", "{name}的{bad}不理想。{good}没让我失望，{okay}中规中矩。", True), ("zh", "{name}的{good}很差劲。{bad}和{okay}一般。", False),
+    ("zh", "{name}的{good}让我满意，但{bad}让我失望。{okay}还行。", True),
+    ("zh", "{name}的{bad}让我满意，但{good}让我失望。{okay}还行。", False),
+    ("zh", "{name}的{bad}不理想。{good}没让我失望，{okay}中规中矩。", True),
+    ("zh", "{name}的{good}很差劲。{bad}和{okay}一般。", False),
 ]  # fmt: skip
 
 
@@ -287,7 +283,8 @@ NUMBERS: list[tuple[Lang, str, list[Section], bool]] = [
     ("en", "No one sells {name} twice as fast.", RATED, False), ("en", "{name} has a 2 year life.", RATED, False),
     ("en", "{name} has a Ⅷ on it.", RATED, False), ("en", "{name} for $ and more.", RATED, False),
     ("en", "This one, {name}, deserves a second look.", RATED, True), ("zh", "一起看看这款{name}，十分适合一试。", RATED, True),
-    ("zh", "{name}现在半价。", RATED, False), ("zh", "{name}便宜三成。", RATED, False), ("zh", "{name}已有数百条评价。", RATED, True),
+    ("zh", "{name}现在半价。", RATED, False), ("zh", "{name}便宜三成。", RATED, False),
+    ("zh", "{name}已有数百条评价。", RATED, True),
     ("zh", "{name}已有数千条评价。", RATED, False), ("zh", "这两款可以比较：{1.name}和{2.name}。", ITEMS, True),
     ("zh", "这三款可以比较：{1.name}和{2.name}。", ITEMS, False), ("zh", "{name}百搭，价格几十元。", RATED, False),
     ("zh", "{name}用了二十年。", RATED, False),
@@ -362,25 +359,6 @@ def test_choices_are_checked_as_choices() -> None:
     prompt = slots.bind(Request("category", "en", (Section("item", (known("title_words", "mug"),)),), ("Home > Mugs",)))
     assert grounding.check(["Home > Mugs"], prompt, tasks.get("category")).ok
     assert not grounding.check(["Home > Cups"], prompt, tasks.get("category")).ok
-
-
-@pytest.mark.parametrize("lang", LANGS)
-def test_taking_a_cited_fact_away_turns_the_verdict(lang: Lang) -> None:
-    """For a text that cites a fact in words only: with it the text passes, without it it does not."""
-    text = {"en": "{name} is a new arrival, and it costs {price}.", "zh": "{name}是新品，售价{price}。"}[lang]
-    facts = [known("price"), known("new")]
-    verdict = check(text, [item(*facts)], lang=lang)
-    assert verdict.ok
-    cited = {key for claim in verdict.claims for _, key in claim.evidence} - {"name", "price"}
-    assert cited == {"new"}
-    assert not check(text, [item(*[f for f in facts if f.key not in cited])], lang=lang).ok
-
-
-def test_slots_of_names_make_no_words() -> None:
-    """A product's name proves nothing: it is copied, not read."""
-    named = Section("item", (Fact("name", "Waterproof Mug", Kind.TEXT), known("price")))
-    assert rules(check("{name} is waterproof, at {price}.", [named])) == {"claim"}
-    assert isinstance(slots.bind(Request("reason", "en", (named,))).slots[0], Slot)
 
 
 PLAIN = [

@@ -70,7 +70,7 @@ def test_phrases_suffice_for_what_is_drawn(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_phrase_keys_are_known_facts(name: str) -> None:
     """A phrase key is a key of the schema, or `aspect`, whose words become labels."""
-    assert set(load(name)["phrases"]) - set(schema.keys()) <= {"aspect"}
+    assert set(load(name)["phrases"]) - set(schema.known()) <= {"aspect"}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -115,7 +115,7 @@ def test_prices_are_spans(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_attribute_keys_are_not_schema_keys(name: str) -> None:
     """A generic attribute must not be taken for a fact that the schema knows with a kind of its own."""
-    known = set(schema.keys())
+    known = set(schema.known())
     assert [key for attribute in load(name)["attribute"] for key in attribute["key"] if slug(key) in known] == []
 
 

@@ -143,7 +143,16 @@ def test_values_by_locale(fact: Fact, en: str, zh: str) -> None:
 
 @pytest.mark.parametrize(
     ("word", "article"),
-    [("oak", "an"), ("USB port", "a"), ("hour", "an"), ("8-inch", "an"), ("12-hour", "a"), ("unit", "a"), ("HDMI", "an"), ("11", "an")],
+    [
+        ("oak", "an"),
+        ("USB port", "a"),
+        ("hour", "an"),
+        ("8-inch", "an"),
+        ("12-hour", "a"),
+        ("unit", "a"),
+        ("HDMI", "an"),
+        ("11", "an"),
+    ],
 )
 def test_article(word: str, article: str) -> None:
     """The article follows the sound."""

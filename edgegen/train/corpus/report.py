@@ -39,7 +39,7 @@ def delexicalised(pair: Pair) -> str:
 
 
 def _key(slot: Slot) -> str:
-    known = slot.fact.key if slot.fact.key in schema.keys() else slot.fact.kind.value
+    known = slot.fact.key if slot.fact.key in schema.known() else slot.fact.kind.value
     return known if slot.part == "value" else f"{known}:{slot.part}"
 
 

@@ -27,10 +27,10 @@ _FOREIGN = 0.1  # share of products whose catalogue is written in the other lang
 _MADE_UP = 0.15  # share of attributes with invented keys and values
 _COUNTS = (1, 3, 8, 20, 45, 90, 210, 480, 1200, 3600, 12000, 56000)
 
-_EN_SYLLABLES = tuple(
+_EN_SYLLABLES = (
     "al an ar bel bo ca cor da del do el en fa fer ga gro hal ir jo ka kel la lin lo mar mi mo na nor o pel ra ren sa sol "
-    "ta tor u va ver wil xen yo za".split()
-)
+    "ta tor u va ver wil xen yo za"
+).split()
 _ZH_NAMES = "安柏晨川岱恩帆格禾景可澜霖茂宁朴启然森拓望溪夏野悠泽知竹卓逸云和森木青禾山海星河暖素"
 _UNITS: dict[str, tuple[Pair, ...]] = {
     "size": (("{} cm", "{}厘米"), ("{} inches", "{}英寸"), ("{} x {} cm", "{}×{}厘米")),
@@ -124,7 +124,11 @@ class World:
         makers += [lambda: [self._attribute(domain, lang)]] * 4
         makers += [lambda: [self._flag(domain, lang)]] * 4
         makers += [partial(self._measure, key) for key in _UNITS]
-        makers += [lambda: [Fact("brand", self.brand(), Kind.TEXT)], lambda: [self._price(category)], lambda: [self._price(category)]]
+        makers += [
+            lambda: [Fact("brand", self.brand(), Kind.TEXT)],
+            lambda: [self._price(category)],
+            lambda: [self._price(category)],
+        ]
         makers += [lambda: self._tags(domain, lang), lambda: [self._count("stock")]]
         return makers
 
@@ -269,7 +273,7 @@ def _distinct(facts: list[Fact]) -> list[Fact]:
 
 
 def _levelled(key: str, value: Decimal, kind: Kind) -> Fact:
-    return Fact(key, value, kind, level=schema.keys()[key].level(value))
+    return Fact(key, value, kind, level=schema.known()[key].level(value))
 
 
 def slug(label: str) -> str:

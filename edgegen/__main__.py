@@ -1,0 +1,7 @@
+"""`python -m edgegen`."""
+
+import sys
+
+from edgegen.cli import main
+
+sys.exit(main())
