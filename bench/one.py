@@ -55,7 +55,8 @@ def theirs(model: Path, threads: int, at: int) -> dict[str, float]:
     with open_engine(model, setting=Setting(threads)) as engine:
         for product in (products[(at + 1) % len(products)], products[at % len(products)]):
             facts = "\n".join(f"{fact.label or fact.key}: {locale.value_text(fact, 'en')}" for fact in product.section)
-            text = f"<|im_start|>user\nIn one or two sentences, say why this product is recommended. Facts:\n{facts}<|im_end|>\n<|im_start|>assistant\n"
+            asked = f"In one or two sentences, say why this product is recommended. Facts:\n{facts}"
+            text = f"<|im_start|>user\n{asked}<|im_end|>\n<|im_start|>assistant\n"
             ids = engine.ask(lambda backend, text=text: backend.tokenize(text, special=True))  # type: ignore[misc]
             stop = frozenset({engine.vocabulary.eos} if engine.vocabulary.eos is not None else ())
             done = engine.submit(Job(ids, 1, SamplingOptions(temperature=0, max_new_tokens=96), stop_ids=stop)).result()
@@ -66,8 +67,7 @@ def theirs(model: Path, threads: int, at: int) -> dict[str, float]:
 def child(side: str, threads: int, at: int) -> dict[str, float]:
     """Measure one side in this process."""
     model = smollm()
-    if side == "smollm2":
-        assert model is not None
+    if side == "smollm2" and model:
         found = theirs(model, threads, at)
     else:
         found = ours(threads, int(side.removeprefix("pack n=")), at)

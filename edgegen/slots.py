@@ -3,22 +3,25 @@
 Owns the control tokens, the binding of slots to facts and the streaming renderer. Knows no tokenizer and no engine: a
 prompt is a tuple of pieces, each a control token or plain text; plain text is never parsed for control tokens.
 
-    <|task|>reason<|lang|>en<|s|>item<|f|>name<|is|><|v1|><|f|>price<|is|><|v2|><|low|>
-    <|f|>material<|is|><|v3|>walnut wood<|f|><|v4|>waterproof<|is|><|no|><|text|>
+    <|task|>reason<|lang|>en<|s|>item<|f|>name<|is|><|v1|><|f|>price<|is|><|v4|><|low|>
+    <|f|>material<|is|><|v12|>walnut wood<|f|>is<|v87|>waterproof<|is|><|no|><|text|>
+
+Which token a fact gets is in `edgegen.addresses`.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from edgegen import locale, schema
+from edgegen import addresses, locale, schema
 from edgegen.domain import Fact, Kind, Lang, Level, Policy, Request
 from edgegen.errors import DataError
 
-MAX_SLOTS = 64
+MAX_SLOTS = addresses.COUNT
 CONTROLS = (
     "<|pad|>", "<|end|>", "<|task|>", "<|lang|>", "<|s|>", "<|f|>", "<|is|>", "<|text|>",
     "<|high|>", "<|mid|>", "<|low|>", "<|yes|>", "<|no|>",
@@ -29,8 +32,8 @@ END = "<|end|>"
 
 Part = Literal["value", "label", "digits"]
 _DIGITS = re.compile(r"\d+(?:[.,:/x×~-]\d+)*%?")
-_MARK = re.compile(r"<\|v(\d{1,2})\|>")
-_PARTIAL = re.compile(r"<(?:\|(?:v(?:\d{1,2}\|?)?)?)?\Z")
+_MARK = re.compile(r"<\|v(\d{1,3})\|>")
+_PARTIAL = re.compile(r"<(?:\|(?:v(?:\d{1,3}\|?)?)?)?\Z")
 _SENTENCE_START = re.compile(r"(?:^|[.!?]\s+|\n\s*)[\"“]?\Z")
 _ARTICLE = re.compile(r"\b([Aa])n? \Z")
 _ARTICLE_TAIL = re.compile(r"(?:\b[Aa]n? ?|[.!?\n]\s*)\Z")
@@ -87,13 +90,26 @@ class _Binder:
     lang: Lang
     pieces: list[Piece] = field(default_factory=list)
     slots: list[Slot] = field(default_factory=list)
+    taken: set[int] = field(default_factory=set)
+    label: str = ""
+    sections: Counter[str] = field(default_factory=Counter)
 
     def slot(self, text: str, fact: Fact, section: int, part: Part) -> None:
         """Offer a slot and show its token."""
-        if len(self.slots) == MAX_SLOTS:
-            raise DataError(f"The request has more than {MAX_SLOTS} values. Give fewer facts or fewer products.")
-        self.slots.append(Slot(len(self.slots) + 1, text, fact, section, part))
+        home = addresses.home(self.label, self.sections[self.label], fact, part)
+        index = next((i for i in (*home, *addresses.POOLS[addresses.OVERFLOW]) if i not in self.taken), None)
+        if index is None:
+            raise DataError("The request has more values than there are slots for. Give fewer facts or fewer products.")
+        self.taken.add(index)
+        self.slots.append(Slot(index, text, fact, section, part))
         self.pieces.append(self.slots[-1].control)
+
+    def begin(self, label: str) -> None:
+        """Open a section."""
+        self.label = label
+        self.sections[label] += 1
+        self.control("<|s|>")
+        self.text(label)
 
     def words(self, text: str, fact: Fact, section: int) -> None:
         """Show words, with every number in them as a slot."""
@@ -125,8 +141,7 @@ def bind(request: Request) -> Prompt:
     binder.control("<|lang|>")
     binder.text(request.lang)
     for index, section in enumerate(request.sections):
-        binder.control("<|s|>")
-        binder.text(section.label)
+        binder.begin(section.label)
         for fact in section:
             _bind_fact(binder, fact, index)
     binder.control("<|text|>")

@@ -125,8 +125,8 @@ def _to_file(explainer: Explainer, work: Sequence[tuple[str, Request]], options:
 def _with_progress(work: Sequence[tuple[str, Request]]) -> Iterator[tuple[str, Request]]:
     console = Console(stderr=True)
     bar = Progress(
-        TextColumn("explaining"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]} texts/s"), TimeRemainingColumn(),
-        console=console, disable=not console.is_terminal,
+        TextColumn("explaining"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]} texts/s"),
+        TimeRemainingColumn(), console=console, disable=not console.is_terminal,
     )  # fmt: skip
     with bar if console.is_terminal else nullcontext():
         job = bar.add_task("explaining", total=len(work), rate="-")

@@ -27,10 +27,11 @@ _FOREIGN = 0.1  # share of products whose catalogue is written in the other lang
 _MADE_UP = 0.15  # share of attributes with invented keys and values
 _COUNTS = (1, 3, 8, 20, 45, 90, 210, 480, 1200, 3600, 12000, 56000)
 
-_EN_SYLLABLES = (
+_EN_SYLLABLES = re.findall(
+    r"\w+",
     "al an ar bel bo ca cor da del do el en fa fer ga gro hal ir jo ka kel la lin lo mar mi mo na nor o pel ra ren sa sol "
-    "ta tor u va ver wil xen yo za"
-).split()
+    "ta tor u va ver wil xen yo za",
+)
 _ZH_NAMES = "安柏晨川岱恩帆格禾景可澜霖茂宁朴启然森拓望溪夏野悠泽知竹卓逸云和森木青禾山海星河暖素"
 _UNITS: dict[str, tuple[Pair, ...]] = {
     "size": (("{} cm", "{}厘米"), ("{} inches", "{}英寸"), ("{} x {} cm", "{}×{}厘米")),
@@ -120,39 +121,38 @@ class World:
     def _product_makers(self, domain: Domain, category: Category, lang: Lang) -> list[Maker]:
         keys = ("material", "color", "style", "flavor", "scent", "season", "origin", "audience", "occasion",
                 "feature", "feature", "feature", "warranty", "shipping", "returns")  # fmt: skip
-        makers: list[Maker] = [partial(self.several, domain, key, 1, 1, lang) for key in keys if key in domain.phrases]
-        makers += [lambda: [self._attribute(domain, lang)]] * 4
-        makers += [lambda: [self._flag(domain, lang)]] * 4
-        makers += [partial(self._measure, key) for key in _UNITS]
-        makers += [
-            lambda: [Fact("brand", self.brand(), Kind.TEXT)],
-            lambda: [self._price(category)],
-            lambda: [self._price(category)],
-        ]
-        makers += [lambda: self._tags(domain, lang), lambda: [self._count("stock")]]
-        return makers
+        attribute: Maker = partial(self._attribute, domain, lang)
+        flag: Maker = partial(self._flag, domain, lang)
+        price: Maker = partial(self._price, category)
+        tags: Maker = partial(self._tags, domain, lang)
+        stock: Maker = partial(self._count, "stock")
+        phrases: list[Maker] = [partial(self.several, domain, key, 1, 1, lang) for key in keys if key in domain.phrases]
+        measures: list[Maker] = [partial(self._measure, key) for key in _UNITS]
+        return [*phrases, *[attribute] * 4, *[flag] * 4, *measures, self._maker, price, price, tags, stock]
 
     def _evidence_makers(self, domain: Domain, category: Category) -> list[Maker]:
         rng = self.rng
-        other = lambda: self.name(category if rng.random() < 0.5 else None)  # noqa: E731
         return [
             lambda: [_levelled("similar_shoppers", Decimal(rng.randint(12, 97)), Kind.PERCENT)],
-            lambda: [Fact("also_bought", other(), Kind.TEXT)],
-            lambda: [Fact("liked", other(), Kind.TEXT)],
-            lambda: [Fact("bought", other(), Kind.TEXT)],
-            lambda: [Fact("viewed", other(), Kind.TEXT)],
+            lambda: [Fact("also_bought", self._other(category), Kind.TEXT)],
+            lambda: [Fact("liked", self._other(category), Kind.TEXT)],
+            lambda: [Fact("bought", self._other(category), Kind.TEXT)],
+            lambda: [Fact("viewed", self._other(category), Kind.TEXT)],
             lambda: [self._match(domain)],
             lambda: [Fact("quote", self._quote(domain), Kind.TEXT)],
             lambda: [Fact("trending", True, Kind.FLAG)],
             lambda: [Fact("new", True, Kind.FLAG)],
             lambda: [Fact("released", date(2026, 1, 1) + timedelta(rng.randint(0, 320)), Kind.DATE)],
-            lambda: [self._count("sales")],
+            lambda: self._count("sales"),
             lambda: [self._rating()],
             lambda: [self._rating()],
-            lambda: [self._count("reviews")],
+            lambda: self._count("reviews"),
             lambda: [_levelled("discount", Decimal(rng.choice([3, 5, 8, 10, 12.5, 15, 20, 25, 30, 40, 50])), Kind.DISCOUNT)],
             lambda: [Fact("was_price", self._amount(category), Kind.MONEY, currency=self._currency())],
         ]
+
+    def _other(self, category: Category) -> str:
+        return self.name(category if self.rng.random() < 0.5 else None)
 
     def _match(self, domain: Domain) -> Fact:
         key = self.rng.choice([k for k in ("feature", "material", "style", "color") if k in domain.phrases])
@@ -162,22 +162,25 @@ class World:
         point = lexicon.pick(self.rng.choice(domain.phrases["point"]), self.lang)
         return point if self.lang == "zh" else point[:1].upper() + point[1:]
 
-    def _attribute(self, domain: Domain, lang: Lang) -> Fact:
+    def _maker(self) -> list[Fact]:
+        return [Fact("brand", self.brand(), Kind.TEXT)]
+
+    def _attribute(self, domain: Domain, lang: Lang) -> list[Fact]:
         rng = self.rng
         pair, values = rng.choice(domain.attributes)
         label, value = lexicon.pick(pair, lang), lexicon.pick(rng.choice(values), lang)
         if rng.random() < _MADE_UP:
             label = self._invented() if rng.random() < 0.5 else lexicon.pick(rng.choice(self.domain().attributes)[0], lang)
             value = rng.choice([self._invented(), f"{rng.randint(2, 400)} {self._invented()}", str(rng.randint(2, 999))])
-        return Fact(slug(label), value, Kind.PHRASE, label=label)
+        return [Fact(slug(label), value, Kind.PHRASE, label=label)]
 
     def _invented(self) -> str:
         return "".join(self.rng.choices(_ZH_NAMES, k=2)) if self.lang == "zh" else "".join(self.rng.choices(_EN_SYLLABLES, k=2))
 
-    def _flag(self, domain: Domain, lang: Lang) -> Fact:
+    def _flag(self, domain: Domain, lang: Lang) -> list[Fact]:
         flag = self.rng.choice(domain.flags)
         label = lexicon.pick(flag.word, lang)
-        return Fact(f"{flag.form}_{slug(label)}", self.rng.random() < 0.65, Kind.FLAG, label=label)
+        return [Fact(f"{flag.form}_{slug(label)}", self.rng.random() < 0.65, Kind.FLAG, label=label)]
 
     def _measure(self, key: str) -> list[Fact]:
         rng = self.rng
@@ -195,16 +198,16 @@ class World:
             return Decimal(max(1, round(amount * 6)))
         return Decimal(max(1, round(amount))) - self.rng.choice([Decimal(0), Decimal("0.01"), Decimal("0.05"), Decimal("0.5")])
 
-    def _price(self, category: Category) -> Fact:
+    def _price(self, category: Category) -> list[Fact]:
         place = self.rng.random()
         level = schema.thirds(place) if self.rng.random() < 0.7 else None
-        return Fact("price", self._amount(category, place), Kind.MONEY, level=level, currency=self._currency())
+        return [Fact("price", self._amount(category, place), Kind.MONEY, level=level, currency=self._currency())]
 
     def _rating(self) -> Fact:
         return _levelled("rating", Decimal(str(round(min(5.0, max(1.5, self.rng.gauss(4.2, 0.6))), 1))), Kind.RATING)
 
-    def _count(self, key: str) -> Fact:
-        return _levelled(key, Decimal(max(1, int(self.rng.choice(_COUNTS) * self.rng.uniform(0.6, 1.4)))), Kind.COUNT)
+    def _count(self, key: str) -> list[Fact]:
+        return [_levelled(key, Decimal(max(1, int(self.rng.choice(_COUNTS) * self.rng.uniform(0.6, 1.4)))), Kind.COUNT)]
 
     def _tags(self, domain: Domain, lang: Lang) -> list[Fact]:
         pool = [lexicon.pick(p, lang) for key in ("style", "material", "occasion", "season") for p in domain.phrases.get(key, ())]
@@ -250,7 +253,7 @@ class World:
     def reasons(self, domain: Domain) -> list[Section]:
         """Three to eight praised points, most with the number of shoppers who said so."""
         points = self.several(domain, "point", 3, 8)
-        votes = sorted((self._count("votes") for _ in points), key=lambda f: -Decimal(str(f.value)))
+        votes = sorted((self._count("votes")[0] for _ in points), key=lambda f: -Decimal(str(f.value)))
         return [Section("reason", (p, v) if self.rng.random() < 0.8 else (p,)) for p, v in zip(points, votes, strict=True)]
 
     def aspects(self, domain: Domain) -> Section:
