@@ -129,14 +129,14 @@ def shoppers(path: str | Path | None, lang: Lang, currency: str | None = None) -
     for row in read(path if path is not None else sample_shoppers(lang)):
         if isinstance(row, BadRow):
             raise DataError(row.message)
-        identity, section = _shopper(row, lang, currency or CURRENCY[lang])
+        identity, section = shopper(row, lang, currency or CURRENCY[lang])
         if identity in found:
             raise DataError(f"Shopper {identity!r} occurs twice. Give each shopper an id of their own.")
         found[identity] = section
     return found
 
 
-def _shopper(row: Row, lang: Lang, currency: str) -> tuple[str, Section]:
+def shopper(row: Row, lang: Lang, currency: str) -> tuple[str, Section]:
     known = [schema.known()[key] for key in ("likes", "need", "budget", "bought")]
     aliases = {schema.fold(name): key.name for key in known for name in (key.name, *key.aliases, *key.labels.values())}
     fields = {aliases.get(schema.fold(key), schema.fold(key)): value for key, value in row.fields.items()}

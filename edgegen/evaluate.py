@@ -12,7 +12,7 @@ from edgegen.domain import Lang, Request
 from edgegen.explain import Explainer, ExplainOptions, Explanation
 from edgegen.slots import Prompt, Segment, Slot
 
-FORM_RULES = frozenset({"form", "required", "repetition"})
+FORM_RULES = frozenset({"form", "missing", "repetition"})
 """Rules about how a text is made; every other rule is about whether it is true."""
 
 

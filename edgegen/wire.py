@@ -68,5 +68,5 @@ def request_from_json(raw: Mapping[str, Any]) -> Request:
     try:
         sections = tuple(Section(s["label"], tuple(map(fact_from_json, s["facts"]))) for s in raw["sections"])
         return Request(str(raw["task"]), "zh" if lang == "zh" else "en", sections, tuple(raw.get("choices", ())))
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"The request lacks {error}. It needs task, lang and sections with label and facts.") from None

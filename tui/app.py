@@ -6,7 +6,7 @@ Workers call the server and post messages; only the handlers of messages touch w
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import httpx
@@ -42,19 +42,19 @@ class Loaded(Message):
 class Written(Message):
     """A bit of an explanation has come."""
 
-    def __init__(self, bit: str) -> None:
-        """The bit."""
+    def __init__(self, call: int, bit: str) -> None:
+        """The number of the call, and the bit."""
         super().__init__()
-        self.bit = bit
+        self.call, self.bit = call, bit
 
 
 class Explained(Message):
     """An explanation is whole."""
 
-    def __init__(self, record: dict[str, Any]) -> None:
-        """Its record."""
+    def __init__(self, call: int, record: dict[str, Any]) -> None:
+        """The number of the call, and the record."""
         super().__init__()
-        self.record = record
+        self.call, self.record = call, record
 
 
 class Failed(Message):
@@ -70,11 +70,13 @@ class Failed(Message):
 class Chosen:
     """What the terminal shows: what was loaded, the products that the filter leaves, the text so far."""
 
-    shop: Shop = Shop("", (), (), ())
+    shop: Shop = field(default_factory=lambda: Shop("", (), (), ()))
     tasks: tuple[Task, ...] = ()
     shown: tuple[Product, ...] = ()
     product: Product | None = None
     text: str = ""
+    call: int = 0
+    """Counts what was asked or left, so that bits of an answer that nobody waits for any more are told from others."""
 
     def task(self, name: object) -> Task | None:
         """The task with a name."""
@@ -106,7 +108,7 @@ class ShopApp(App[None]):
         Binding("s", "shopper", "Shopper"),
         Binding("r", "retry", "Retry"),
         Binding("q", "quit", "Quit"),
-        Binding("escape", "back", "Back", show=False),
+        Binding("escape", "products", "Products", show=False),
     ]
 
     def __init__(self, client: Client) -> None:
@@ -136,7 +138,6 @@ class ShopApp(App[None]):
         """Load the catalogue."""
         table = self.query_one("#facts", DataTable)
         table.add_columns("fact", "value")
-        table.can_focus = False
         self.query_one("#products", OptionList).focus()
         self.action_retry()
 
@@ -155,14 +156,14 @@ class ShopApp(App[None]):
             self.post_message(Failed(str(error)))
 
     @work(exclusive=True, group="explain")
-    async def explain(self, body: dict[str, Any]) -> None:
+    async def explain(self, call: int, body: dict[str, Any]) -> None:
         """Get an explanation bit by bit."""
         try:
             async for event in self._client.explain(body):
                 if "delta" in event:
-                    self.post_message(Written(event["delta"]))
+                    self.post_message(Written(call, event["delta"]))
                 else:
-                    self.post_message(Explained(event["done"]))
+                    self.post_message(Explained(call, event["done"]))
         except ApiError as error:
             self.post_message(Failed(str(error)))
 
@@ -170,7 +171,7 @@ class ShopApp(App[None]):
 
     @on(Loaded)
     def _loaded(self, message: Loaded) -> None:
-        self._now = Chosen(message.shop, message.tasks)
+        self._now = Chosen(message.shop, message.tasks, call=self._now.call + 1)
         self._offer("task", [(task.name, task.name) for task in message.tasks], "reason")
         self._offer("lang", [(lang, lang) for lang in message.shop.langs], message.shop.lang)
         self._offer("shopper", [(name, name) for name in message.shop.shoppers], None)
@@ -179,11 +180,14 @@ class ShopApp(App[None]):
 
     @on(Written)
     def _written(self, message: Written) -> None:
-        self._now.text += message.bit
-        self._show(self._now.text)
+        if message.call == self._now.call:
+            self._now.text += message.bit
+            self._show(self._now.text)
 
     @on(Explained)
     def _explained(self, message: Explained) -> None:
+        if message.call != self._now.call:
+            return
         record = message.record
         claims = [f"- {claim['text']}  [{', '.join(fact['key'] for fact in claim['facts'])}]" for claim in record["claims"]]
         notes = [record["note"]] if record["note"] else []
@@ -218,7 +222,7 @@ class ShopApp(App[None]):
             self._reload(event.value)
 
     @on(Input.Submitted, "#filter")
-    def action_back(self) -> None:
+    def action_products(self) -> None:
         """To the list of products."""
         self.query_one("#products", OptionList).focus()
 
@@ -247,7 +251,7 @@ class ShopApp(App[None]):
 
     def action_retry(self) -> None:
         """Load again where nothing is there, else explain again."""
-        if self._now.product is None:
+        if not self._now.shop.products:
             self._reload(self._now.shop.lang or None)
         else:
             self._ask()
@@ -262,20 +266,20 @@ class ShopApp(App[None]):
         product, task = self._now.product, self._now.task(self._value("task"))
         if product is None or task is None:
             return
-        self._now.text = ""
+        self._now.text, self._now.call = "", self._now.call + 1
         self._show("")
         self._say(f"Explaining {product.name} ...")
-        self.explain(body(self._now.shop, product, task, self._value("shopper")))
+        self.explain(self._now.call, body(self._now.shop, product, task, self._value("shopper")))
 
-    def _select(self, product: Product) -> None:
+    def _select(self, product: Product | None) -> None:
         if product is self._now.product:
             return
         self.workers.cancel_group(self, "explain")
-        self._now.product, self._now.text = product, ""
+        self._now.product, self._now.text, self._now.call = product, "", self._now.call + 1
         self._show("")
         table = self.query_one("#facts", DataTable)
         table.clear()
-        for fact in product.facts:
+        for fact in product.facts if product else ():
             table.add_row(Text(fact.label, "bold"), Text(fact.text))
 
     def _list(self) -> None:
@@ -286,7 +290,7 @@ class ShopApp(App[None]):
         products.add_options([product.name for product in self._now.shown])
         if self._now.shown:
             products.highlighted = 0
-            self._select(self._now.shown[0])
+        self._select(self._now.shown[0] if self._now.shown else None)
 
     def _offer(self, name: str, options: Sequence[tuple[str, str]], chosen: str | None) -> None:
         select: Select[str] = self.query_one(f"#{name}", Select)

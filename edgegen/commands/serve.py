@@ -118,4 +118,5 @@ def _serve(app: Any, listener: socket.socket) -> None:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    del number, frame
     raise KeyboardInterrupt

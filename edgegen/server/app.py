@@ -59,11 +59,11 @@ def make_app(
 
 async def _tasks(request: Request) -> Response:
     del request
-    found = [tasks.get(name) for name in tasks.names()]
-    return JSONResponse({"tasks": [
-        {"name": task.name, "about": task.about, "needs": [{"section": n.label, "least": n.least, "most": n.most} for n in task.needs]}
-        for task in found
-    ]})  # fmt: skip
+    found = []
+    for task in map(tasks.get, tasks.names()):
+        needs = [{"section": need.label, "least": need.least, "most": need.most} for need in task.needs]
+        found.append({"name": task.name, "about": task.about, "needs": needs})
+    return JSONResponse({"tasks": found})
 
 
 def _shop(shops: Mapping[Lang, Shop], lang: str | None) -> Shop:

@@ -20,14 +20,14 @@ from typing import Any
 import numpy as np
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 
 from edgegen.engine.backend import Mask
 from edgegen.engine.loop import Engine, Generation, Job
 from edgegen.engine.sampling import SamplingOptions
 from edgegen.errors import EdgegenError, EngineError
 from edgegen.server.errors import BodyError, as_json, read_body
-from edgegen.server.explanations import event
+from edgegen.server.explanations import event, sse
 from edgegen.server.explanations import field as value_of
 from edgegen.slots import END
 
@@ -105,7 +105,7 @@ class Completions:
         run = await _Run.start(self._engine, wanted, self._allow)
         head = {"id": f"cmpl-{uuid.uuid4().hex}", "object": "text_completion", "created": int(time.time()), "model": self._model}
         if wanted.stream:
-            return StreamingResponse(_events(run, head), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+            return sse(_events(run, head))
         if not await _while_connected(request, run):
             return Response(status_code=_CLIENT_LEFT)
         choices = [_choice(i, text.text, text.finish) for i, text in enumerate(run.texts)]

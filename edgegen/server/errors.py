@@ -1,6 +1,5 @@
-"""The boundary of the server: reads JSON bodies, and turns every error into one shape, that of the OpenAI API.
-
-    {"error": {"message": "...", "type": "invalid_request_error", "param": null, "code": "usage"}}
+"""The boundary of the server: reads JSON bodies, and turns every error into one shape, that of the OpenAI API:
+{"error": {"message": "...", "type": "invalid_request_error", "param": null, "code": "usage"}}
 """
 
 from __future__ import annotations

@@ -36,6 +36,11 @@ def event(data: Any) -> str:
     return f"data: {json.dumps(data, ensure_ascii=False)}\n\n"
 
 
+def sse(events: AsyncIterator[str]) -> Response:
+    """An answer of server-sent events."""
+    return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+
+
 class Explanations:
     """The route, on an explainer and the served catalogues."""
 
@@ -50,7 +55,7 @@ class Explanations:
         id_, answer = await run_in_threadpool(self._explain, body, options)
         record = {"id": id_, **answer.to_json()}
         if stream:
-            return StreamingResponse(_events(answer, record), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+            return sse(_events(answer, record))
         return JSONResponse(record)
 
     def _explain(self, body: Mapping[str, Any], options: ExplainOptions) -> tuple[str | None, Explanation]:
@@ -140,7 +145,7 @@ def _shopper(body: Mapping[str, Any], shop: Shop) -> Section | None:
     if given is None:
         return None
     currency = field(body, "currency", str, None) or CURRENCY[shop.lang]
-    return catalog._shopper(Row(1, given), shop.lang, currency)[1]
+    return catalog.shopper(Row(1, given), shop.lang, currency)[1]
 
 
 def _paths(body: Mapping[str, Any], shop: Shop) -> tuple[str, ...]:

@@ -37,10 +37,10 @@ class Recipe:
     test: int = 200
     seed: int = 0
     weights: dict[str, float] = field(default_factory=dict)
-    vocab_size: int = 8192
-    width: int = 256
-    layers: int = 10
-    heads: int = 4
+    vocab_size: int = 8352
+    width: int = 512
+    layers: int = 4
+    heads: int = 8
     context: int = 512
     dropout: float = 0.0
     fit: FitOptions = field(default_factory=FitOptions)
