@@ -32,7 +32,6 @@ run: $(VENV)/.runtime
 lint: $(VENV)/.dev
 	@echo "== ruff, mypy, import-linter"
 	@$(VENV)/bin/ruff check .
-	@$(VENV)/bin/ruff format --check . || true
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports --no-cache
 

@@ -27,7 +27,8 @@ from edgegen.train import tokenizer as tokenizers
 Array = npt.NDArray[np.float32]
 ACTIVATIONS = ("gelu_new", "gelu_pytorch_tanh")  # two names of one function
 _USUAL = {
-    "dropout": None, "byte_fallback": False, "continuing_subword_prefix": None, "end_of_word_suffix": None, "ignore_merges": False,
+    "dropout": None, "byte_fallback": False, "continuing_subword_prefix": None, "end_of_word_suffix": None,
+    "ignore_merges": False,
 }  # fmt: skip
 NAMES = {
     "attn_norm": "ln_1", "attn_qkv": "attn.c_attn", "attn_output": "attn.c_proj",

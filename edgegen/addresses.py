@@ -20,13 +20,16 @@ _KNOWN = (
     "size capacity weight feature audience occasion season origin warranty shipping returns tags similar_shoppers "
     "also_bought liked bought viewed match quote votes likes need budget query topic criterion lowest highest products "
     "source title_words point guide.category"
-).split()  # fmt: skip
+).split()  # noqa: SIM905 - a list of 47 quoted words is harder to read
 _SEVERAL = {"feature": 3, "likes": 3, "criterion": 4, "point": 8, "votes": 8, "source": 4}
 _CLASSES = {
     "attr.label": 5, "attr": 5, "is+": 3, "is-": 3, "has+": 3, "has-": 3, "digits": 12,
     "high.label": 5, "mid.label": 5, "low.label": 5, "high": 5, "mid": 5, "low": 5,
 }  # fmt: skip
-_ITEM = {"name": 1, "category": 1, "price": 1, "rating": 1, "feature": 2, "other": 4, "attr.label": 1, "attr": 1, "flag+": 1, "flag-": 1}
+_ITEM = {
+    "name": 1, "category": 1, "price": 1, "rating": 1, "feature": 2, "other": 4,
+    "attr.label": 1, "attr": 1, "flag+": 1, "flag-": 1,
+}  # fmt: skip
 OVERFLOW = "overflow"
 _SPARE = 18
 

@@ -23,7 +23,7 @@ from edgegen.domain import Fact, Kind, Lang, Section
 from edgegen.errors import DataError
 
 __all__ = ["BadRow", "Catalogue", "ColumnMap", "Product", "Row", "columns_of", "guess", "levels", "load", "paths", "product",
-           "read", "sample", "sample_shoppers", "shoppers"]  # fmt: skip
+           "read", "sample", "sample_shoppers", "shopper", "shoppers"]  # fmt: skip
 _OTHERS = frozenset({"also_bought", "liked", "bought", "viewed"})  # facts that name another product
 _PRICED_LEAST = 4  # products of a category that make "cheap" and "dear" mean something
 
@@ -137,6 +137,7 @@ def shoppers(path: str | Path | None, lang: Lang, currency: str | None = None) -
 
 
 def shopper(row: Row, lang: Lang, currency: str) -> tuple[str, Section]:
+    """The id and the profile of one row. Raises DataError where it cannot be used."""
     known = [schema.known()[key] for key in ("likes", "need", "budget", "bought")]
     aliases = {schema.fold(name): key.name for key in known for name in (key.name, *key.aliases, *key.labels.values())}
     fields = {aliases.get(schema.fold(key), schema.fold(key)): value for key, value in row.fields.items()}

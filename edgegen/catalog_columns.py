@@ -30,6 +30,8 @@ _COLUMNS = {
     "id": ("product id", "item id", "sku", "asin", "编号", "商品编号", "商品id", "货号"),
     "category_path": ("breadcrumb", "breadcrumbs", "taxonomy", "类目路径", "分类路径"),
     "currency": ("currency code", "币种", "货币"),
+    "praised": ("praised for", "shoppers praise", "praise", "顾客称赞", "称赞"),
+    "own_ratings": ("my ratings", "aspect ratings", "我的评分", "各项评分"),
 }
 _MORE_ALIASES = {"dimensions": "size", "尺寸长宽高": "size"}
 _MEASURES = frozenset((

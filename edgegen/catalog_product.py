@@ -24,6 +24,8 @@ from edgegen.errors import DataError, UsageError
 
 MOST_FACTS = 12
 MOST_VALUES = 4  # of a list, and of features
+MOST_POINTS = 8
+MOST_ASPECTS = 5
 CURRENCY: Mapping[Lang, str] = {"en": "USD", "zh": "CNY"}
 _EMPTY = frozenset({"", "null", "none", "n/a", "na", "nan", "-", "--", "—", "/"})
 _FREE_TEXT = frozenset({"description", "summary", "body", "details", "about", "描述", "简介", "详情", "商品描述", "商品详情"})
@@ -37,12 +39,18 @@ _JUNK_VALUES = (
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """A product's facts. `path` is its place in the shop's category tree, `withheld` the (column, reason) left out."""
+    """A product's facts. `path` is its place in the shop's category tree, `withheld` the (column, reason) left out.
+
+    `reasons` are what its reviewers praise, each a section with the point and how many said so; `ratings` a shopper's own
+    stars for its aspects.
+    """
 
     id: str
     section: Section
     path: str | None
     withheld: tuple[tuple[str, str], ...]
+    reasons: tuple[Section, ...] = ()
+    ratings: tuple[Fact, ...] = ()
 
 
 @dataclass
@@ -79,6 +87,7 @@ def product(row: Row, columns: ColumnMap, lang: Lang, currency: str | None = Non
     """A row's facts, at most `most`, the most telling first. Raises DataError for a row without a usable name."""
     reading = _Reading(columns, lang, _row_currency(row, columns, currency or CURRENCY[lang]), [], [])
     path = None
+    reasons, ratings = tuple[Section, ...](), tuple[Fact, ...]()
     identity = str(row.number)
     for column, value in row.fields.items():
         key = columns.keys.get(column)
@@ -87,6 +96,10 @@ def product(row: Row, columns: ColumnMap, lang: Lang, currency: str | None = Non
                 identity = words(value)
             elif key == "category_path":
                 path = _path(value, reading, ">|›»/")
+            elif key == "praised":
+                reasons = _reasons(value, lang)
+            elif key == "own_ratings":
+                ratings = _ratings(value, lang)
             elif key != "currency":
                 _read_cell(reading, column, key, value)
         except ValueError as error:
@@ -98,7 +111,41 @@ def product(row: Row, columns: ColumnMap, lang: Lang, currency: str | None = Non
         why = dict(reading.withheld).get(columns.column("name") or "", "is missing")
         raise DataError(f"Row {row.number}: the name {why}. Give every product a name, or say which column has it: name=COLUMN.")
     _agree(reading)
-    return Product(identity, Section("item", _ranked(reading, most)), path, tuple(reading.withheld))
+    return Product(identity, Section("item", _ranked(reading, most)), path, tuple(reading.withheld), reasons, ratings)
+
+
+def _reasons(value: Any, lang: Lang) -> tuple[Section, ...]:
+    """Praised points, as a list or as an object of point -> number of shoppers who said so, most said first."""
+    counts = value if isinstance(value, Mapping) else dict.fromkeys(value if isinstance(value, list) else _split(value))
+    votes = schema.known()["votes"]
+    found = []
+    for point, count in counts.items():
+        facts = [Fact("point", translated(short(point), lang), Kind.PHRASE)]
+        if count is not None:
+            facts.append(_count(votes, count))
+        found.append(Section("reason", tuple(facts)))
+    found.sort(key=lambda s: -Decimal(str(f.value)) if (f := s.get("votes")) else Decimal(0))
+    return tuple(found[:MOST_POINTS])
+
+
+def _ratings(value: Any, lang: Lang) -> tuple[Fact, ...]:
+    """A shopper's own stars: an object of aspect -> stars, or `aspect: stars` parts of a text."""
+    if not isinstance(value, Mapping):
+        parts = [re.split(r"\s*[:：=]\s*", part, maxsplit=1) for part in _split(value)]
+        if not all(len(part) == 2 for part in parts):
+            raise ValueError("is not aspects with stars")
+        value = dict(parts)
+    found = []
+    for aspect, given in value.items():
+        label = translated(short(aspect), lang)
+        stars, scale = cells.rating(given)
+        level = schema.aspect_level(stars, scale)
+        found.append(Fact(names.slug(label), stars, Kind.ASPECT, label=label, level=level, scale=scale))
+    return tuple(found[:MOST_ASPECTS])
+
+
+def _split(value: Any) -> list[str]:
+    return [part for part in re.split(r"\s*[;|；、\n]\s*", words(value)) if part]
 
 
 def _row_currency(row: Row, columns: ColumnMap, default: str) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from random import Random
+from statistics import median
 from typing import Any
 
 from edgegen import explain, scores, slots, tasks
@@ -58,73 +59,62 @@ def evaluate(
     explainer: Explainer, task: str, lang: Lang, cases: Sequence[Case], options: ExplainOptions
 ) -> tuple[Row, list[Explanation]]:
     """Explain every case and score the answers. Cases must not be empty."""
-    handler = tasks.get(task)
     answers = [explainer.explain(case.request, options) for case in cases]
-    prompts = [handler.prompt(case.request) for case in cases]
-    texts = [a.text for a in answers]
-    raw = [] if handler.choices else [_faults(explainer, c.request, p, options) for c, p in zip(cases, prompts, strict=True)]
-    candidates = [fault for faults in raw for fault in faults]
-    after = (
-        0
-        if handler.choices
-        else sum(bool(set(_rules(list(a.segments), p)) - FORM_RULES) for a, p in zip(answers, prompts, strict=True))
-    )
+    texts = [answer.text for answer in answers]
+    candidates = [_rules(segments, answer.prompt) for answer in answers for segments in answer.candidates]
     row = Row(
         task=task,
         lang=lang,
         texts=len(answers),
-        model_share=_mean([a.source == "model" for a in answers]),
-        wrong_values=0
-        if handler.choices
-        else sum(scores.wrong_values(a.text, _values(p)) for a, p in zip(answers, prompts, strict=True)),
-        ungrounded_after=after,
+        model_share=_mean([answer.source == "model" for answer in answers]),
+        wrong_values=sum(_wrong_values(answer) for answer in answers),
+        ungrounded_after=sum(bool(_rules(list(answer.segments), answer.prompt) - FORM_RULES) for answer in answers),
         ungrounded_before=_mean([bool(rules - FORM_RULES) for rules in candidates]),
         rejected_before=_mean([bool(rules) for rules in candidates]),
-        coverage=_mean([_coverage(a, p) for a, p in zip(answers, prompts, strict=True)]),
+        coverage=_mean(list(map(_coverage, answers))),
         usr=scores.usr(texts),
         repeated_4grams=scores.repeated_4grams(texts),
-        median_s=sorted(a.timings["total_s"] for a in answers)[len(answers) // 2],
-        **_against_references(texts, cases, prompts, lang),
+        median_s=median(answer.timings["total_s"] for answer in answers),
+        **_against_references(answers, cases, lang),
     )
     return row, answers
 
 
-def _faults(explainer: Explainer, request: Request, prompt: Prompt, options: ExplainOptions) -> Iterator[set[str]]:
-    for segments in explainer.candidates(request, options):
-        yield {"form"} if segments is None else set(_rules(segments, prompt))
+def _wrong_values(answer: Explanation) -> bool:
+    values = [*(slot.text for slot in answer.prompt.slots), *answer.prompt.request.choices]
+    return scores.wrong_values(answer.text, values)
 
 
-def _rules(segments: list[Segment], prompt: Prompt) -> list[str]:
-    return [v.rule for v in explain.check(segments, prompt, tasks.get(prompt.request.task))[0]]
+def _rules(segments: list[Segment] | None, prompt: Prompt) -> set[str]:
+    """The rules that a candidate breaks."""
+    if segments is None:
+        return {"form"}
+    return {violation.rule for violation in explain.check(segments, prompt, tasks.get(prompt.request.task))[0]}
 
 
-def _values(prompt: Prompt) -> list[str]:
-    return [slot.text for slot in prompt.slots]
-
-
-def _coverage(answer: Explanation, prompt: Prompt) -> float:
-    """Share of the sections' mentioned facts that the text names."""
+def _coverage(answer: Explanation) -> float:
+    """Share of the facts that the task requires which the text names."""
     task = tasks.get(answer.task)
     shown = {(s.section, s.fact.key) for s in answer.segments if isinstance(s, Slot)}
     wanted = {
-        (i, f.key) for i, section in enumerate(prompt.request.sections) for f in section
+        (i, f.key) for i, section in enumerate(answer.prompt.request.sections) for f in section
         if f.key in task.mentions and (f.key != "category" or section.label == "guide")
     }  # fmt: skip
     return len(wanted & shown) / len(wanted) if wanted else 1.0
 
 
-def _against_references(texts: Sequence[str], cases: Sequence[Case], prompts: Sequence[Prompt], lang: Lang) -> dict[str, Any]:
-    references = [case.reference for case in cases if case.reference is not None]
+def _against_references(answers: Sequence[Explanation], cases: Sequence[Case], lang: Lang) -> dict[str, Any]:
+    references, texts = [case.reference for case in cases if case.reference is not None], [answer.text for answer in answers]
     if len(references) < len(texts):
         return {"bleu": {}, "rouge_l": {}}
-    handler = tasks.get(cases[0].request.task)
+    handler = tasks.get(answers[0].task)
     if handler.choices:
         return {"bleu": {}, "rouge_l": {}, "accuracy": _mean([t == r for t, r in zip(texts, references, strict=True)])}
     shuffled = list(references)
     Random(0).shuffle(shuffled)
     systems = {
-        "model": list(texts),
-        "template": [slots.render(handler.draft(p), lang) for p in prompts],
+        "model": texts,
+        "template": [slots.render(handler.draft(answer.prompt), lang) for answer in answers],
         "shuffled": shuffled,
         "constant": [references[0]] * len(texts),
     }

@@ -58,7 +58,11 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """The answer. `withheld` are facts that were kept from the text; `timings` are seconds."""
+    """The answer. `withheld` are facts that were kept from the text; `timings` are seconds.
+
+    `prompt` is what the text was made from; `candidates` is all that the model wrote, likeliest first, before any check,
+    None where it is not text.
+    """
 
     task: str
     lang: str
@@ -66,6 +70,8 @@ class Explanation:
     source: Source
     claims: tuple[Claim, ...]
     segments: tuple[Segment, ...]
+    prompt: Prompt
+    candidates: tuple[list[Segment] | None, ...] = ()
     rejected: tuple[Rejected, ...] = ()
     withheld: tuple[str, ...] = ()
     note: str | None = None
@@ -121,6 +127,7 @@ class Explainer:
         request, withheld = _safe(request)
         prompt = task.prompt(request)
         note, rejected, timings, tokens = None, list[Rejected](), dict[str, float](), 0
+        found: list[list[Segment] | None] = []
         chosen: tuple[list[Segment], Source, tuple[Claim, ...]] | None = None
         try:
             found, timings, tokens = self._candidates(prompt, task, options)
@@ -131,13 +138,9 @@ class Explainer:
         timings["total_s"] = time.perf_counter() - started
         text = slots.render(segments, request.lang)
         return Explanation(
-            task.name, request.lang, text, source, claims, tuple(segments), tuple(rejected), withheld, note, tokens, timings
-        )
-
-    def candidates(self, request: Request, options: ExplainOptions) -> list[list[Segment] | None]:
-        """What the model writes before any check, for evaluation; None where it is not text."""
-        task = tasks.get(request.task)
-        return self._candidates(task.prompt(request), task, options)[0]
+            task.name, request.lang, text, source, claims, tuple(segments), prompt, tuple(found), tuple(rejected), withheld,
+            note, tokens, timings,
+        )  # fmt: skip
 
     def _candidates(
         self, prompt: Prompt, task: Task, options: ExplainOptions

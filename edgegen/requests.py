@@ -25,6 +25,8 @@ class Context:
     query: str | None = None
     topic: str | None = None
     paths: tuple[str, ...] = ()
+    catalogue: Sequence[Product] = ()
+    """All that the shop sells, for figures on a whole category; where it is not known, none are given."""
 
 
 def build(task: str, products: Sequence[Product], context: Context) -> Iterator[tuple[str, Request]]:
@@ -51,11 +53,10 @@ def _single(task: str, product: Product, context: Context) -> Request | None:
         rest, sources = evidence.by_source(item, lang)
         return Request(task, lang, (rest, *sources)) if len(sources) > 1 else None
     if task == "summary":
-        rest, reasons = _reasons(item)
-        return Request(task, lang, (rest, *reasons)) if len(reasons) > 2 else None
+        return Request(task, lang, (_only(item, "name", "category", "brand"), *product.reasons)) if len(product.reasons) > 2 else None
     if task == "review":
-        rest, ratings = _ratings(item)
-        return Request(task, lang, (rest, ratings)) if ratings.facts else None
+        ratings = Section("ratings", product.ratings)
+        return Request(task, lang, (_only(item, "name", "category"), ratings)) if ratings.facts else None
     if task == "category":
         return _category(item, context)
     if task == "personal":
@@ -65,18 +66,8 @@ def _single(task: str, product: Product, context: Context) -> Request | None:
     return Request(task, lang, (item,))
 
 
-def _reasons(item: Section) -> tuple[Section, list[Section]]:
-    # Without reviews to condense, what the catalogue praises the product for is condensed.
-    points = [str(f.value) for f in item if f.key in ("point", "feature", "material", "style")]
-    points += [word for f in item if f.key == "tags" and isinstance(f.value, tuple) for word in f.value]
-    unique = list(dict.fromkeys(points))[:8]
-    rest = tuple(f for f in item if f.key in ("name", "category", "brand"))
-    return Section("item", rest), [Section("reason", (Fact("point", point, Kind.PHRASE),)) for point in unique]
-
-
-def _ratings(item: Section) -> tuple[Section, Section]:
-    aspects = tuple(f for f in item if f.kind is Kind.ASPECT)
-    return Section("item", tuple(f for f in item if f.key in ("name", "category"))), Section("ratings", aspects)
+def _only(item: Section, *keys: str) -> Section:
+    return Section(item.label, tuple(f for f in item if f.key in keys))
 
 
 def _category(item: Section, context: Context) -> Request | None:
@@ -112,7 +103,7 @@ def _grouped(task: str, group: Sequence[Product], context: Context) -> Request:
         return Request(task, context.lang, (Section("query", (Fact("query", query, Kind.TEXT),)), *items))
     if category is None:
         raise DataError("Task 'guide' needs products with a category. Map it with --map category=COLUMN.")
-    return Request(task, context.lang, (Section("guide", _guide_facts(category, group, context.lang)), *items))
+    return Request(task, context.lang, (Section("guide", _guide_facts(category, group, context)), *items))
 
 
 def _few(section: Section, most: int = 5) -> tuple[Fact, ...]:
@@ -128,20 +119,24 @@ def _list_head(context: Context) -> tuple[Section, ...]:
     return (Section("list", tuple(facts)),) if facts else ()
 
 
-def _guide_facts(category: Fact, group: Sequence[Product], lang: Lang) -> tuple[Fact, ...]:
+def _guide_facts(category: Fact, group: Sequence[Product], context: Context) -> tuple[Fact, ...]:
     labels = [f.label for p in group for f in p.section if f.label and f.kind is not Kind.FLAG]
     known = [k for k in ("material", "size", "price", "rating", "warranty") if any(p.section.get(k) for p in group)]
-    labels += [schema.known()[k].label(lang) for k in known]
+    labels += [schema.known()[k].label(context.lang) for k in known]
     criteria = [Fact("criterion", label, Kind.PHRASE) for label in dict.fromkeys(labels)][:3]
-    prices = [f for p in group if (f := p.section.get("price")) and isinstance(f.value, Decimal)]
-    span: tuple[Fact, ...] = ()
-    if len(prices) > 1:
+    whole = [p for p in context.catalogue if (found := p.section.get("category")) and found.value == category.value]
+    return (category, *criteria, *(_span(whole) if len(whole) > 1 else ()))
+
+
+def _span(products: Sequence[Product]) -> Iterator[Fact]:
+    """How many products there are, and the lowest and the highest price where all are priced in one currency."""
+    yield Fact("products", Decimal(len(products)), Kind.COUNT)
+    prices = [f for p in products if (f := p.section.get("price")) and isinstance(f.value, Decimal)]
+    if len(prices) == len(products) and len({f.currency for f in prices}) == 1:
         low, high = min(prices, key=_amount), max(prices, key=_amount)
-        span = (
-            Fact("lowest", low.value, Kind.MONEY, currency=low.currency),
-            Fact("highest", high.value, Kind.MONEY, currency=high.currency),
-        )
-    return (category, *criteria, *span)
+        if _amount(low) < _amount(high):
+            yield Fact("lowest", low.value, Kind.MONEY, currency=low.currency)
+            yield Fact("highest", high.value, Kind.MONEY, currency=high.currency)
 
 
 def _amount(fact: Fact) -> Decimal:

@@ -70,7 +70,7 @@ def _cases(args: argparse.Namespace, name: str, lang: Lang) -> Iterator[Case]:
     paths = catalog.paths(found.products) if name == "category" else ()
     for at, shopper in enumerate(profiles if name == "personal" else profiles[:1]):
         part = found.products[at :: len(profiles)] if name == "personal" else found.products
-        context = requests.Context(lang, shopper, None, None, paths)
+        context = requests.Context(lang, shopper, None, None, paths, found.products)
         yield from (Case(request) for _, request in requests.build(name, part, context))
 
 

@@ -54,9 +54,8 @@ def run(args: argparse.Namespace) -> int:
     tasks.get(args.task)
     options = ExplainOptions(n=args.n, seed=args.seed)
     found = _shared.read_catalogue(args, args.source, lang)
-    context = requests.Context(
-        lang, _shopper(args, lang), args.query, args.topic, catalog.paths(found.products) if args.task == "category" else ()
-    )
+    paths = catalog.paths(found.products) if args.task == "category" else ()
+    context = requests.Context(lang, _shopper(args, lang), args.query, args.topic, paths, found.products)
     work = list(requests.build(args.task, _chosen(found.products, args.id), context))[: args.limit]
     if not work:
         raise UsageError(f"No product has the facts that task {args.task!r} needs. `edgegen tasks` lists them.")

@@ -70,9 +70,8 @@ class Explanations:
         lang, task = _lang(body), str(field(body, "task", str, "reason"))
         tasks.get(task)
         shop = self._shops.get(lang) or Shop(lang, ())
-        context = requests.Context(
-            lang, _shopper(body, shop), field(body, "query", str, None), field(body, "topic", str, None), _paths(body, shop)
-        )
+        query, topic = field(body, "query", str, None), field(body, "topic", str, None)
+        context = requests.Context(lang, _shopper(body, shop), query, topic, _paths(body, shop), shop.products)
         found = list(requests.build(task, _products(body, shop), context))
         if len(found) != 1:
             raise UsageError(_number_message(task, len(found)))

@@ -39,7 +39,10 @@ TASK = Task(
                 "您的预算是{budget}，可以对照看看{name}。",
                 "不妨看看{name}。",
             )),
-            Line(("{similar_shoppers}的相似顾客选了它。", "带有{feature}。", "材质为{material}。", "{attr.key}：{attr}。", "售价{price}。"), optional=True),
+            Line((
+                "{similar_shoppers}的相似顾客选了它。", "带有{feature}。", "材质为{material}。", "{attr.key}：{attr}。",
+                "售价{price}。",
+            ), optional=True),
         ),
     },
 )  # fmt: skip

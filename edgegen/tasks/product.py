@@ -38,7 +38,10 @@ TASK = Task(
                 "{name}由{brand}出品，材质为{material}。", "{name}由{brand}出品。", "{name}材质为{material}。",
                 "{name}带有{feature}。", "想看{category}，可以看看{name}。", "不妨看看{name}。",
             )),
-            Line(("带有{feature}，{attr.key}为{attr}。", "{attr.key}：{attr}。", "带有{feature}。", "颜色为{color}。", "它{is}。", "带有{has}。"), optional=True),
+            Line((
+                "带有{feature}，{attr.key}为{attr}。", "{attr.key}：{attr}。", "带有{feature}。", "颜色为{color}。", "它{is}。",
+                "带有{has}。",
+            ), optional=True),
             Line(("适合{audience}。", "适合{occasion}。", "售价{price}。"), optional=True),
         ),
     },

@@ -75,11 +75,20 @@ class TextTrainer(Trainer):  # type: ignore[misc]
 def text_loss(model: Any, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Mean cross-entropy of the labelled tokens; ids and labels int64 [batch, length]."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    hidden = base.transformer(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
     target = labels[:, 1:]
     chosen = target != IGNORE
-    logits = base.lm_head(hidden[chosen])
+    logits = base.lm_head(_hidden(base.transformer, ids[:, :-1], chosen))
     return functional.cross_entropy(logits.float(), target[chosen])
+
+
+def _hidden(gpt2: Any, ids: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+    """GPT-2's last hidden states [chosen, width]; the last layer's MLP, of use to no other position, runs on these alone."""
+    hidden = gpt2.drop(gpt2.wte(ids) + gpt2.wpe.weight[: ids.shape[1]])
+    for block in gpt2.h[:-1]:
+        hidden = block(hidden)
+    last = gpt2.h[-1]
+    hidden = (hidden + last.attn(last.ln_1(hidden))[0])[chosen]
+    return gpt2.ln_f(hidden + last.mlp(last.ln_2(hidden)))
 
 
 def fit(

@@ -65,7 +65,8 @@ def _add_weights(writer: gguf.GGUFWriter, rng: np.random.Generator, context: int
     writer.add_tensor("position_embd.weight", random(context, width))
     for layer in range(LAYERS):
         for name, rows, columns in (
-            ("attn_qkv", 3 * width, width), ("attn_output", width, width), ("ffn_up", 4 * width, width), ("ffn_down", width, 4 * width),
+            ("attn_qkv", 3 * width, width), ("attn_output", width, width),
+            ("ffn_up", 4 * width, width), ("ffn_down", width, 4 * width),
         ):  # fmt: skip
             writer.add_tensor(f"blk.{layer}.{name}.weight", random(rows, columns))
             writer.add_tensor(f"blk.{layer}.{name}.bias", random(rows))
