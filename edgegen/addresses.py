@@ -15,12 +15,12 @@ from edgegen import schema
 from edgegen.domain import Fact, Kind, Level
 
 ITEMS = 6  # products with slots of their own
-_KNOWN = (
+_KNOWN = (  # noqa: SIM905 - a list of 47 quoted words is harder to read
     "name brand category price was_price discount rating reviews sales stock released material color style flavor scent "
     "size capacity weight feature audience occasion season origin warranty shipping returns tags similar_shoppers "
     "also_bought liked bought viewed match quote votes likes need budget query topic criterion lowest highest products "
     "source title_words point guide.category"
-).split()  # noqa: SIM905 - a list of 47 quoted words is harder to read
+).split()
 _SEVERAL = {"feature": 3, "likes": 3, "criterion": 4, "point": 8, "votes": 8, "source": 4}
 _CLASSES = {
     "attr.label": 5, "attr": 5, "is+": 3, "is-": 3, "has+": 3, "has-": 3, "digits": 12,

@@ -53,7 +53,8 @@ def _single(task: str, product: Product, context: Context) -> Request | None:
         rest, sources = evidence.by_source(item, lang)
         return Request(task, lang, (rest, *sources)) if len(sources) > 1 else None
     if task == "summary":
-        return Request(task, lang, (_only(item, "name", "category", "brand"), *product.reasons)) if len(product.reasons) > 2 else None
+        about = _only(item, "name", "category", "brand")
+        return Request(task, lang, (about, *product.reasons)) if len(product.reasons) > 2 else None
     if task == "review":
         ratings = Section("ratings", product.ratings)
         return Request(task, lang, (_only(item, "name", "category"), ratings)) if ratings.facts else None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -98,8 +99,9 @@ class Task:
         out: list[Segment] = []
         joiner = " " if prompt.request.lang == "en" else ""
         for line in self.template[prompt.request.lang]:
+            spent = Counter[str]()
             for scope in _scopes(line, prompt):
-                sentence = _first(line, view if scope is None else view.scoped(scope))
+                sentence = _first(line, view if scope is None else view.scoped(scope), spent)
                 if sentence is not None:
                     out += [line.joiner if line.joiner is not None else joiner] * bool(out) + sentence
         return out
@@ -124,10 +126,12 @@ def _scopes(line: Line, prompt: Prompt) -> list[int | None]:
     return [i for i, s in enumerate(sections) if s.label == line.each]
 
 
-def _first(line: Line, view: View) -> list[Segment] | None:
-    for pattern in _parsed(line.patterns):
+def _first(line: Line, view: View, spent: Counter[str]) -> list[Segment] | None:
+    # A pattern that has been used twice comes last, so that the lines of a list differ.
+    for pattern in sorted(_parsed(line.patterns), key=lambda p: spent[p.source] > 1):
         filled = patterns.fill(pattern, view)
         if filled is not None:
+            spent[pattern.source] += 1
             return filled
     if line.optional:
         return None

@@ -33,6 +33,13 @@ TASK = Task(
                 "It is {is}.",
                 "It comes in {color}.",
                 "It costs {price}.",
+                "It has {has}.",
+                "Its size is {size}.",
+                "It holds {capacity}.",
+                "It weighs {weight}.",
+                "It comes from {origin}.",
+                "It is from {brand}.",
+                "Warranty: {warranty}.",
             ), optional=True),
         ),
         "zh": (
@@ -45,7 +52,13 @@ TASK = Task(
                 "看{category}时，可以留意{name}。",
                 "不妨看看{name}。",
             )),
-            Line(("材质为{material}。", "{attr.key}：{attr}。", "售价{price}。"), optional=True),
+            Line((
+                "材质为{material}。", "{attr.key}：{attr}。", "售价{price}。", "它{is}。", "带有{has}。",
+                "颜色为{color}。", "适合{audience}。", "适合{occasion}。", "尺寸为{size}。", "容量为{capacity}。",
+                "重量为{weight}。", "风格为{style}。", "口味为{flavor}。", "香味为{scent}。", "产自{origin}。",
+                "由{brand}出品。", "现在打{discount}。", "已售出{sales}件。", "共有{reviews}条评价。", "质保：{warranty}。",
+                "配送：{shipping}。", "退货：{returns}。", "标签：{tags}。",
+            ), optional=True),
         ),
     },
 )  # fmt: skip

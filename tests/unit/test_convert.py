@@ -42,7 +42,7 @@ PAIRS = [
 def make_checkpoint(folder: Path, **changes: Any) -> Path:
     """Write a random two-layer GPT-2 with a tokenizer of its own."""
     torch.manual_seed(3)
-    words = tokenizer.train(TEXTS, 453)
+    words = tokenizer.train(TEXTS, len(SPECIALS) + 300)
     sizes = {"vocab_size": len(words), "n_positions": 256, "n_embd": 64, "n_layer": 2, "n_head": 4, "initializer_range": 0.15}
     config = GPT2Config(**{**sizes, "eos_token_id": words.eos_token_id, "bos_token_id": words.bos_token_id, **changes})
     model = GPT2LMHeadModel(config)
@@ -211,7 +211,7 @@ def test_a_vocabulary_that_does_not_fit_is_refused(checkpoint: Path, tmp_path: P
     words: PreTrainedTokenizerFast = tokenizer.load(folder)
     words.add_tokens(["extra"])
     words.save_pretrained(folder)
-    with pytest.raises(ConvertError, match=r"454 tokens and the weights have 453.*resize_token_embeddings"):
+    with pytest.raises(ConvertError, match=r"\d+ tokens and the weights have \d+.*resize_token_embeddings"):
         gpt2.open_checkpoint(folder)
 
 

@@ -19,7 +19,7 @@ from edgegen.engine.sampling import SamplingOptions
 from edgegen.engine.scheduler import Run, plan
 from edgegen.errors import BusyError, EngineError, OptionError, PackError, PromptTooLongError
 from edgegen.slots import END, Control
-from tests.fakes.backend import TEXT, FakeBackend, scripted
+from tests.fakes.backend import VOCABULARY, FakeBackend, scripted
 
 WAIT_S = 10
 SHORT = SamplingOptions(max_new_tokens=8)
@@ -176,7 +176,7 @@ def test_deadline_ends_with_what_there_is() -> None:
 
 def test_a_failed_decode_fails_that_job_only() -> None:
     """The job with the bad token fails; the others write what they write alone."""
-    allow = np.arange(TEXT + 77) > 40
+    allow = np.arange(len(VOCABULARY)) > 40
     good = [Job([50, i], n=2, options=SHORT, allow=allow) for i in range(3)]
     with Engine(Broken) as engine:
         alone = [list(got(engine.submit(job))) for job in good]
