@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgegen.engine.worker import Vocabulary
-from edgegen.slots import END, SLOT_TOKENS, Prompt, Segment
+from edgegen.slots import END, SLOT_TOKENS, Prompt, Segment, Slot
 
 Mask = npt.NDArray[np.bool_]
 _NUMERIC = frozenset({"Nd", "Nl", "No"})
@@ -42,8 +42,18 @@ class Decoder:
         allow[[id_ for id_, index in self._slot_ids.items() if index in offered]] = True
         return allow
 
+    def slot(self, token: int, prompt: Prompt) -> Slot | None:
+        """The slot of a prompt that a token writes, or None where it is another token."""
+        index = self._slot_ids.get(token)
+        return None if index is None else next((slot for slot in prompt.slots if slot.index == index), None)
+
     def segments(self, tokens: Sequence[int], prompt: Prompt) -> list[Segment] | None:
-        """What the tokens say, or None where it is not text: broken UTF-8, or a digit put together from bytes."""
+        """What the tokens of a whole text say, or None where it is not text."""
+        found = self.unstripped(tokens, prompt)
+        return None if found is None else _stripped(found)
+
+    def unstripped(self, tokens: Sequence[int], prompt: Prompt) -> list[Segment] | None:
+        """What tokens say, or None where it is not text: broken UTF-8, or a digit put together from bytes."""
         slots = {slot.index: slot for slot in prompt.slots}
         out: list[Segment] = []
         run = b""
@@ -58,7 +68,7 @@ class Decoder:
             out += [text] if text else []
             out += [slots[index]] if index else []
             run = b""
-        return _stripped(out)
+        return out
 
 
 def _writable(piece: bytes) -> bool:

@@ -7,8 +7,9 @@ candidate of the model passes, the task's template text is used, and the answer 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 from edgegen import decode, grounding, safety, slots, tasks
@@ -168,7 +169,15 @@ class Explainer:
             max_new_tokens=task.max_new_tokens,
             seed=options.seed,
         )
-        return Job(ids, options.n, sampling, decoder.mask(prompt), frozenset({end}), deadline_s=options.deadline_s)
+        veto = partial(_misplaced, decoder, prompt, task)
+        return Job(ids, options.n, sampling, decoder.mask(prompt), frozenset({end}), veto=veto, deadline_s=options.deadline_s)
+
+
+def _misplaced(decoder: Decoder, prompt: Prompt, task: Task, written: Sequence[int], token: int) -> bool:
+    """Whether a token writes a slot where it cannot stand: the mask, as far as it depends on the text so far."""
+    slot = decoder.slot(token, prompt)
+    before = decoder.unstripped(written, prompt) if slot else None
+    return bool(slot and before is not None and grounding.misplaced([*before, slot], prompt, task))
 
 
 def _safe(request: Request) -> tuple[Request, tuple[str, ...]]:

@@ -54,6 +54,12 @@ def check(segments: Sequence[Segment], prompt: Prompt, task: Task) -> Verdict:
     return Verdict(tuple(violations), tuple(dict.fromkeys(shown + found)))
 
 
+def misplaced(segments: Sequence[Segment], prompt: Prompt, task: Task) -> bool:
+    """Whether the slot that a text in the making ends with cannot stand there, whatever may follow."""
+    text = marked.read(segments, prompt, task)
+    return bool(_before(text) or _sections(text) or _said_twice(text))
+
+
 def _chosen(segments: Sequence[Segment], prompt: Prompt) -> Verdict:
     text = "".join(s if isinstance(s, str) else s.text for s in segments)
     known = text in prompt.request.choices
@@ -152,7 +158,16 @@ def _clause_start(text: Text, at: int, start: int) -> int:
 
 
 def _contexts(text: Text) -> list[Violation]:
-    wrong = [v for mark in text.marks for v in _after(text, mark)]
+    return _before(text) + [v for mark in text.marks for v in _after(text, mark)]
+
+
+def _before(text: Text) -> list[Violation]:
+    """Slots after words that cannot introduce them: `rated ⟨price⟩`."""
+    wrong = [
+        Violation("context", "⟨quote⟩", "a shopper's words stand in quotation marks")
+        for mark in text.marks
+        if mark.key == "quote" and not _QUOTED.search(text.marked[: mark.start])
+    ]
     at = {mark.start: mark for mark in text.marks}
     for match in text.table.any_before.finditer(text.marked):
         mark = at[match.end()]
@@ -170,8 +185,6 @@ def _after(text: Text, mark: Mark) -> Iterator[Violation]:
                 if mark.key not in rule.keys:
                     yield Violation("context", f"⟨{mark.key}⟩{match.group()}", f"{rule.id} cannot be a {mark.key}")
                 break
-    if mark.key == "quote" and not _QUOTED.search(text.marked[: mark.start]):
-        yield Violation("context", "⟨quote⟩", "a shopper's words stand in quotation marks")
     if mark.key == "digits" and not marked.digits_fit(text, mark):
         yield Violation("context", mark.slot.text, "a number taken out of its words")
 
@@ -310,9 +323,7 @@ def _backed(text: Text, rule: claims.NumberRule, word: str) -> bool:
 
 
 def _repetition(text: Text) -> list[Violation]:
-    wrong: list[Violation] = []
-    once = Counter(m.slot.index for m in text.marks if m.key != "label" and m.slot.fact.key not in REUSABLE)
-    wrong += [Violation("repetition", slot.text, "said twice") for slot in text.prompt.slots if once[slot.index] > 1]
+    wrong = _said_twice(text)
     lines = [line.strip() for line in text.marked.split("\n") if line.strip()]
     wrong += [Violation("repetition", line, "the same line again") for line, n in Counter(lines).items() if n > 2]
     shown = Counter((text.marked[s.start : s.end].strip(), *(m.slot.index for m in s.marks)) for s in text.sentences)
@@ -320,6 +331,11 @@ def _repetition(text: Text) -> list[Violation]:
     for line in lines:
         wrong += _repeated(line, text.lang)
     return wrong
+
+
+def _said_twice(text: Text) -> list[Violation]:
+    once = Counter(m.slot.index for m in text.marks if m.key != "label" and m.slot.fact.key not in REUSABLE)
+    return [Violation("repetition", slot.text, "said twice") for slot in text.prompt.slots if once[slot.index] > 1]
 
 
 def _repeated(line: str, lang: Lang) -> list[Violation]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -58,6 +59,9 @@ def _within(name: str, value: float, low: float, high: float) -> None:
 Constraint = Callable[[tuple[int, ...]], Sequence[int]]
 """The ids that may follow the tokens written so far; none ends the text."""
 
+Veto = Callable[[Sequence[int], int], bool]
+"""Whether a token must not follow the tokens written so far. Asked only of tokens that were drawn."""
+
 
 class Sampler:
     """The choices of one job: its options, its mask and one random generator for each of its sequences."""
@@ -74,11 +78,13 @@ class Sampler:
         rows: Sequence[int],
         written: Sequence[Sequence[int]],
         allowed: Sequence[Sequence[int]] | None = None,
+        veto: Veto | None = None,
     ) -> tuple[Ids, Floats]:
         """One token and its log-probability for each row of logits; `logits` is changed.
 
-        Row i belongs to sequence rows[i], which has written[i] so far and may go on with allowed[i] only. The
-        log-probability is the model's own, before temperature and top-p, among the top-k candidates.
+        Row i belongs to sequence rows[i], which has written[i] so far and may go on with allowed[i] only. A token that
+        `veto` refuses is drawn again, without it, as long as there is another. The log-probability is the model's own,
+        before temperature and top-p, among the top-k candidates.
         """
         if self._blocked is not None:
             np.copyto(logits, -np.inf, where=self._blocked)
@@ -90,6 +96,12 @@ class Sampler:
         ids, values = top_candidates(logits, self._options.top_k or self._width(logits))
         logprobs = _log_softmax(values)
         chosen = self._draw(values, rows)
+        for i, row in enumerate(rows if veto else ()):
+            while veto and np.isfinite(values[i, 1:2]).all() and veto(written[i], int(ids[i, chosen[i]])):
+                for array in (ids, values, logprobs):
+                    array[i] = _at_the_end(array[i], int(chosen[i]))
+                values[i, -1] = -np.inf
+                chosen[i] = self._draw(values[i : i + 1], [row])[0]
         at = np.arange(len(rows))
         return ids[at, chosen], logprobs[at, chosen]
 
@@ -131,6 +143,10 @@ def nucleus(weights: Floats, top_p: float) -> Floats:
     before = np.cumsum(weights, axis=1) - weights
     kept: Floats = np.where(before < top_p, weights, 0.0)
     return kept
+
+
+def _at_the_end(row: npt.NDArray[Any], at: int) -> npt.NDArray[Any]:
+    return np.append(np.delete(row, at), row[at])
 
 
 def _log_softmax(values: Floats) -> Floats:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from edgegen.engine.backend import Batch, Logits, Mask
-from edgegen.engine.sampling import Constraint, Sampler, SamplingOptions
+from edgegen.engine.sampling import Constraint, Sampler, SamplingOptions, Veto
 from edgegen.errors import OptionError, PromptTooLongError
 
 Finish = Literal["stop", "length", "deadline"]
@@ -36,6 +36,8 @@ class Job:
     """Tokens that end a text; they are not part of it."""
     constraint: Constraint | None = None
     """Gives the ids that may come next; none ends the text."""
+    veto: Veto | None = None
+    """Says of a token that was drawn whether it must not come; called in the engine's thread: be quick."""
     on_token: Callable[[int, int], None] | None = None
     """Called with candidate and token as they come, in the engine's thread: be quick."""
     deadline_s: float | None = None
@@ -160,7 +162,8 @@ class Run:
             allowed = [offers[i] for i in live]
         if not live:
             return []
-        ids, logprobs = self._sampler.pick(rows, live, [self.candidates[i].tokens for i in live], allowed)
+        texts = [self.candidates[i].tokens for i in live]
+        ids, logprobs = self._sampler.pick(rows, live, texts, allowed, self.job.veto)
         written = [self._append(i, int(token), float(logprob)) for i, token, logprob in zip(live, ids, logprobs, strict=True)]
         return [(i, token) for i, token in written if token is not None]
 
