@@ -11,11 +11,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 
-from edgegen import claims, marked
+from edgegen import claims, form, marked
 from edgegen.claims import ClaimRule, Found
-from edgegen.domain import Fact, Kind, Lang
+from edgegen.domain import Fact, Kind
 from edgegen.marked import Mark, Sentence, Text
-from edgegen.patterns import REUSABLE
 from edgegen.slots import Prompt, Segment
 from edgegen.tasks import Task
 from edgegen.verdict import Claim, Verdict, Violation
@@ -25,18 +24,11 @@ __all__ = ["Claim", "Verdict", "Violation", "check"]
 _ANCHORS = {"item": "name", "by": "source", "reason": "point"}
 _CLAUSE = re.compile(r"[^,，、;；]+")
 _BARE = {"en": 24, "zh": 6}  # so many letters beside a recommender's name hold nothing that it says: "according to ⟨source⟩"
-_ENDED = re.compile(r"[.!?。！？…][\"”’」』)）]*$")
-_LIST_LINE = re.compile(r"(?:^|\n) *[-•*·] ?[^\n]*$")
-_CONTROL = re.compile(r"<\||\|>|[⟨⟩{}]|[\x00-\x09\x0b-\x1f\x7f]")
 _CURRENCY = re.compile(r"[$€£¥￥₩₹]|\b(?:usd|rmb|cny|eur)\b", re.IGNORECASE)
-_HAN = re.compile(r"[㐀-䶿一-鿿]")
-_LATIN = re.compile(r"[a-z]{2,}")
 _MARK = re.compile(r"⟨\w+⟩")
-_WORD = re.compile(r"[a-z']+")
 _BREAK = re.compile(r"[.;:—。；：]|[,，、](?! ?(?:and |or |nor |和|或|也)?⟨)")
 _QUOTED = re.compile(r"[\"“‘「『'] ?$")
 _COUNTED = frozenset({Kind.COUNT, Kind.NUMBER, Kind.RATING, Kind.ASPECT})
-_PAIRS = ("“”", "「」", "『』", "()", "（）")
 
 
 def check(segments: Sequence[Segment], prompt: Prompt, task: Task) -> Verdict:
@@ -47,7 +39,7 @@ def check(segments: Sequence[Segment], prompt: Prompt, task: Task) -> Verdict:
     if not text.marked.strip():
         return Verdict((Violation("form", "", "the text is empty"),), ())
     found, violations = _claims(text)
-    for rule in (_contexts, _sections, _flags, _aspects, _numbers, _repetition, _form):
+    for rule in (_contexts, _sections, _flags, _aspects, _numbers, form.repetition, form.form):
         violations += rule(text)
     violations += _required(text, found)
     shown = [Claim(m.slot.text, ((m.slot.section, m.slot.fact.key),)) for m in text.marks]
@@ -57,7 +49,7 @@ def check(segments: Sequence[Segment], prompt: Prompt, task: Task) -> Verdict:
 def misplaced(segments: Sequence[Segment], prompt: Prompt, task: Task) -> bool:
     """Whether the slot that a text in the making ends with cannot stand there, whatever may follow."""
     text = marked.read(segments, prompt, task)
-    return bool(_before(text) or _sections(text) or _said_twice(text))
+    return bool(_before(text) or _sections(text) or form.said_twice(text))
 
 
 def _chosen(segments: Sequence[Segment], prompt: Prompt) -> Verdict:
@@ -291,7 +283,7 @@ def _judged(text: Text, keys: set[str], clause: str) -> Iterator[Violation]:
         yield Violation("contradiction", clause.strip(), "praises an aspect that the shopper rated low")
 
 
-# --- numbers, repetition, form
+# --- numbers
 
 
 def _numbers(text: Text) -> list[Violation]:
@@ -320,64 +312,6 @@ def _backed(text: Text, rule: claims.NumberRule, word: str) -> bool:
         levels = Counter(f"{f.kind}{f.level}" for _, f in text.facts if f.kind is Kind.ASPECT)
         values += [Decimal(n) for counts in (labels, keys, levels) for n in counts.values()]
     return any(rule.low <= value <= rule.high for value in values)
-
-
-def _repetition(text: Text) -> list[Violation]:
-    wrong = _said_twice(text)
-    lines = [line.strip() for line in text.marked.split("\n") if line.strip()]
-    wrong += [Violation("repetition", line, "the same line again") for line, n in Counter(lines).items() if n > 2]
-    shown = Counter((text.marked[s.start : s.end].strip(), *(m.slot.index for m in s.marks)) for s in text.sentences)
-    wrong += [Violation("repetition", str(key[0]), "the same sentence again") for key, n in shown.items() if n > 1]
-    for line in lines:
-        wrong += _repeated(line, text.lang)
-    return wrong
-
-
-def _said_twice(text: Text) -> list[Violation]:
-    once = Counter(m.slot.index for m in text.marks if m.key != "label" and m.slot.fact.key not in REUSABLE)
-    return [Violation("repetition", slot.text, "said twice") for slot in text.prompt.slots if once[slot.index] > 1]
-
-
-def _repeated(line: str, lang: Lang) -> list[Violation]:
-    size = 4 if lang == "en" else 6
-    grams: set[tuple[str, ...]] = set()
-    for run in _MARK.split(line):
-        tokens = _WORD.findall(run) if lang == "en" else _HAN.findall(run)
-        for at in range(len(tokens) - size + 1):
-            gram = tuple(tokens[at : at + size])
-            if gram in grams:
-                return [Violation("repetition", (" " if lang == "en" else "").join(gram), "the same words again")]
-            grams.add(gram)
-    return []
-
-
-def _form(text: Text) -> list[Violation]:
-    wrong: list[Violation] = []
-    whole = text.marked.rstrip()
-    if not _ENDED.search(whole) and not _LIST_LINE.search(whole):
-        wrong.append(Violation("form", whole[-20:], "the text does not end with a full stop"))
-    ended = [s for s in text.sentences if not text.marked[s.start : s.end].rstrip().endswith((";", "；"))]
-    if len(ended) > text.task.max_sentences:
-        wrong.append(Violation("form", "", f"more than {text.task.max_sentences} sentences"))
-    if any(whole.count(pair[0]) != whole.count(pair[1]) for pair in _PAIRS) or whole.count('"') % 2:
-        wrong.append(Violation("form", "", "a quotation mark or bracket is not balanced"))
-    literal = text.literal.replace("\x1f", "")
-    wrong += [Violation("form", m.group(), "a control mark in the text") for m in _CONTROL.finditer(literal)]
-    return wrong + _language(text, literal)
-
-
-def _language(text: Text, literal: str) -> list[Violation]:
-    han = _HAN.search(literal)
-    if text.lang == "en":
-        return [Violation("language", han.group(), "Chinese in an English text")] if han else []
-    if not han:
-        return [Violation("language", literal, "no Chinese in a Chinese text")]
-    plain = _MARK.sub(" ", text.marked)
-    return [
-        Violation("language", m.group(), "English in a Chinese text")
-        for m in _LATIN.finditer(plain)
-        if m.group() not in text.read_words
-    ]
 
 
 # --- what must be there

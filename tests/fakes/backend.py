@@ -5,6 +5,7 @@ It keeps its cache the way llama.cpp keeps a unified one: a cell holds a token a
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ import numpy as np
 
 from edgegen.engine.backend import Batch, Entry, Logits
 from edgegen.errors import EngineError
-from edgegen.slots import END, SPECIALS
+from edgegen.slots import CONTROLS, END, SLOT_TOKENS, SPECIALS
 
 TEXT = 256
 VOCABULARY = tuple(bytes([i]) for i in range(TEXT)) + tuple(token.encode() for token in SPECIALS)
@@ -36,11 +37,16 @@ def hashed(context: tuple[int, ...]) -> Logits:
 
 
 def scripted(text: str, *, end: str = END) -> Script:
-    """Logits that favour `text` byte by byte after the prompt's last control token, then the end token."""
-    wanted = [*text.encode(), TEXT + SPECIALS.index(end)]
+    """Logits that favour `text` byte by byte, its slot marks as slot tokens, after the prompt, then the end token.
+
+    The prompt ends with its last control token that is no slot.
+    """
+    parts = re.split(r"(<\|v\d+\|>)", text)
+    wanted = [id_ for part in parts for id_ in ([TEXT + SPECIALS.index(part)] if part in SLOT_TOKENS else part.encode())]
+    wanted.append(TEXT + SPECIALS.index(end))
 
     def logits(context: tuple[int, ...]) -> Logits:
-        start = max((i + 1 for i, token in enumerate(context) if token >= TEXT), default=0)
+        start = max((i + 1 for i, token in enumerate(context) if TEXT <= token < TEXT + len(CONTROLS)), default=0)
         row = np.zeros(len(VOCABULARY), dtype=np.float32)
         row[wanted[min(len(context) - start, len(wanted) - 1)]] = 50
         return row

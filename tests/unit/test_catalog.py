@@ -477,7 +477,9 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 def test_the_sample(lang: Lang) -> None:
     """The sample is whole: no bad row, nothing withheld but what exceeds the number of facts, a tree of twelve domains."""
     found = catalog.load(catalog.sample(lang), lang)
-    assert len(found.products) >= 36
+    assert len(found.products) >= 60
+    assert sum(len(p.reasons) > 2 for p in found.products) >= 12
+    assert sum(bool(p.ratings) for p in found.products) >= 12
     assert not found.bad
     assert {reason for p in found.products for _, reason in p.withheld} <= {"more than 12 facts"}
     assert len({path.split(" > ")[0] for path in catalog.paths(found.products)}) >= 12
@@ -523,3 +525,38 @@ def test_shoppers_from_csv_and_broken_ones(tmp_path: Path) -> None:
         catalog.shoppers(write(tmp_path, "b.csv", "id,budget\nu2,lots\n"), "en")
     with pytest.raises(DataError, match="'u1' occurs twice"):
         catalog.shoppers(write(tmp_path, "c.csv", "id,need\nu1,tea\nu1,tea\n"), "en")
+
+
+# --- what shoppers praise and how one rated it
+
+
+def one(**fields: object) -> catalog.Product:
+    """A product of one row."""
+    return catalog.product(Row(1, {"name": "Tarn", **fields}), catalog.guess(["name", *fields]), "en")
+
+
+def test_praised_points() -> None:
+    """An object of point -> shoppers, most first, or a plain list; never a fact of the product itself."""
+    found = one(praised={"easy setup": 4, "smooth wheels": 210})
+    assert [[str(f.value) for f in s] for s in found.reasons] == [["smooth wheels", "210"], ["easy setup", "4"]]
+    assert [s.get("votes").level for s in found.reasons] == ["high", "low"]  # type: ignore[union-attr]
+    assert [f.key for f in found.section] == ["name"]
+    assert [[str(f.value) for f in s] for s in one(praised="easy setup; good fit").reasons] == [["easy setup"], ["good fit"]]
+
+
+def test_own_ratings() -> None:
+    """Aspects with stars, from an object or from text; another scale keeps its meaning."""
+    found = one(own_ratings={"noise": 2, "grip": "4/5", "fit": "9/10"})
+    assert [(f.label, str(f.value), f.level) for f in found.ratings][:2] == [("noise", "2", "low"), ("grip", "4", "high")]
+    assert found.ratings[2].level == "high"
+    assert [f.label for f in one(own_ratings="noise: 2; grip: 5").ratings] == ["noise", "grip"]
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("own_ratings", "quiet"), ("own_ratings", {"noise": "loud"}), ("praised", {"x": "y"})]
+)
+def test_what_is_no_rating_is_withheld(column: str, value: object) -> None:
+    """The product stays, the column is named."""
+    found = one(**{column: value})
+    assert not found.ratings and not found.reasons
+    assert [name for name, _ in found.withheld] == [column]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -130,3 +132,25 @@ def test_no_repeat_ngram_forbids_the_second_run() -> None:
     sampler = Sampler(SamplingOptions(temperature=0, no_repeat_ngram=2), 3)
     ids, _ = sampler.pick(rows([0, 0, 9, 5], [0, 0, 9, 5], [0, 0, 9, 5]), [0, 1, 2], [[1, 2, 1], [1, 2, 3], [1]])
     assert ids.tolist() == [3, 2, 2]
+
+
+@pytest.mark.parametrize("options", [GREEDY, SamplingOptions(temperature=1, top_p=1, top_k=3)])
+def test_a_vetoed_token_is_drawn_again(options: SamplingOptions) -> None:
+    """The next one in the running comes instead, each row on its own; the veto sees what the row has written."""
+    asked: list[tuple[tuple[int, ...], int]] = []
+
+    def veto(written: Sequence[int], token: int) -> bool:
+        asked.append((tuple(written), token))
+        return token == written[0]
+
+    sampler = Sampler(options, 2)
+    for _ in range(20):
+        ids, _ = sampler.pick(rows([9, 8, 0, 0], [9, 8, 0, 0]), [0, 1], [[0], [1]], None, veto)
+        assert ids[0] != 0 and ids[1] != 1
+    assert ((0,), 0) in asked
+
+
+def test_a_veto_of_everything_gives_way() -> None:
+    """Where nothing else is left, the last token comes: the check of the whole text decides then."""
+    ids, _ = Sampler(GREEDY, 1, np.array([True, True, False])).pick(rows([5, 4, 9]), [0], [[]], None, lambda *_: True)
+    assert ids.tolist() == [1]

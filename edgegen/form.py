@@ -1,0 +1,81 @@
+"""How a text is made, whatever it says: that it ends, is not too long, in one language, and repeats nothing. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+from edgegen.domain import Lang
+from edgegen.marked import Text
+from edgegen.patterns import REUSABLE
+from edgegen.verdict import Violation
+
+_ENDED = re.compile(r"[.!?。！？…][\"”’」』)）]*$")
+_LIST_LINE = re.compile(r"(?:^|\n) *[-•*·] ?[^\n]*$")
+_CONTROL = re.compile(r"<\||\|>|[⟨⟩{}]|[\x00-\x09\x0b-\x1f\x7f]")
+_HAN = re.compile(r"[㐀-䶿一-鿿]")
+_LATIN = re.compile(r"[a-z]{2,}")
+_WORD = re.compile(r"[a-z']+")
+_PAIRS = ("“”", "「」", "『』", "()", "（）")
+_MARK = re.compile(r"⟨\w+⟩")
+
+
+def repetition(text: Text) -> list[Violation]:
+    """A fact, a line, a sentence or a run of words that stands there again."""
+    wrong = said_twice(text)
+    lines = [line.strip() for line in text.marked.split("\n") if line.strip()]
+    wrong += [Violation("repetition", line, "the same line again") for line, n in Counter(lines).items() if n > 2]
+    shown = Counter((text.marked[s.start : s.end].strip(), *(m.slot.index for m in s.marks)) for s in text.sentences)
+    wrong += [Violation("repetition", str(key[0]), "the same sentence again") for key, n in shown.items() if n > 1]
+    for line in lines:
+        wrong += _repeated(line, text.lang)
+    return wrong
+
+
+def said_twice(text: Text) -> list[Violation]:
+    """Facts that the text shows more than once; names and the like may come again."""
+    once = Counter(m.slot.index for m in text.marks if m.key != "label" and m.slot.fact.key not in REUSABLE)
+    return [Violation("repetition", slot.text, "said twice") for slot in text.prompt.slots if once[slot.index] > 1]
+
+
+def _repeated(line: str, lang: Lang) -> list[Violation]:
+    size = 4 if lang == "en" else 6
+    grams: set[tuple[str, ...]] = set()
+    for run in _MARK.split(line):
+        tokens = _WORD.findall(run) if lang == "en" else _HAN.findall(run)
+        for at in range(len(tokens) - size + 1):
+            gram = tuple(tokens[at : at + size])
+            if gram in grams:
+                return [Violation("repetition", (" " if lang == "en" else "").join(gram), "the same words again")]
+            grams.add(gram)
+    return []
+
+
+def form(text: Text) -> list[Violation]:
+    """An end that is none, too many sentences, brackets that do not close, control marks, the wrong language."""
+    wrong: list[Violation] = []
+    whole = text.marked.rstrip()
+    if not _ENDED.search(whole) and not _LIST_LINE.search(whole):
+        wrong.append(Violation("form", whole[-20:], "the text does not end with a full stop"))
+    ended = [s for s in text.sentences if not text.marked[s.start : s.end].rstrip().endswith((";", "；"))]
+    if len(ended) > text.task.max_sentences:
+        wrong.append(Violation("form", "", f"more than {text.task.max_sentences} sentences"))
+    if any(whole.count(pair[0]) != whole.count(pair[1]) for pair in _PAIRS) or whole.count('"') % 2:
+        wrong.append(Violation("form", "", "a quotation mark or bracket is not balanced"))
+    literal = text.literal.replace("\x1f", "")
+    wrong += [Violation("form", m.group(), "a control mark in the text") for m in _CONTROL.finditer(literal)]
+    return wrong + _language(text, literal)
+
+
+def _language(text: Text, literal: str) -> list[Violation]:
+    han = _HAN.search(literal)
+    if text.lang == "en":
+        return [Violation("language", han.group(), "Chinese in an English text")] if han else []
+    if not han:
+        return [Violation("language", literal, "no Chinese in a Chinese text")]
+    plain = _MARK.sub(" ", text.marked)
+    return [
+        Violation("language", m.group(), "English in a Chinese text")
+        for m in _LATIN.finditer(plain)
+        if m.group() not in text.read_words
+    ]

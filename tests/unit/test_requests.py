@@ -1,0 +1,70 @@
+"""Requests from products: what each task gets, and that nothing is claimed which the catalogue does not hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from edgegen import catalog, requests, tasks
+from edgegen.catalog import Product, Row
+from edgegen.domain import Request
+from edgegen.errors import UsageError
+
+ROWS: list[dict[str, Any]] = [
+    {"name": f"Tray {letter}", "category": "tray", "price": price, "features": ["handles", "felt base"], "material": "oak"}
+    for letter, price in zip("abcd", (10, 20, 30, 40), strict=True)
+]
+
+
+def products(*rows: dict[str, Any]) -> tuple[Product, ...]:
+    """Products of plain rows."""
+    columns = catalog.guess(catalog.columns_of([Row(1, row) for row in rows]))
+    return tuple(catalog.levels([catalog.product(Row(i, row), columns, "en") for i, row in enumerate(rows, 1)]))
+
+
+def built(task: str, found: tuple[Product, ...], **context: Any) -> list[Request]:
+    """The requests of one task."""
+    return [request for _, request in requests.build(task, found, requests.Context("en", **context))]
+
+
+def test_features_are_not_praise() -> None:
+    """A summary says what shoppers praise, so that it needs points that shoppers praised."""
+    assert built("summary", products(*ROWS)) == []
+    praised = products(ROWS[0] | {"praised": ["easy to clean", "light to carry", "neat handles"]})
+    (request,) = built("summary", praised)
+    assert [str(s.facts[0].value) for s in request.labelled("reason")] == ["easy to clean", "light to carry", "neat handles"]
+
+
+def test_review_needs_the_shoppers_own_stars() -> None:
+    """The product's average rating is nobody's opinion of an aspect."""
+    assert built("review", products(ROWS[0] | {"rating": 4.5})) == []
+    (request,) = built("review", products(ROWS[0] | {"own_ratings": {"grip": 5, "weight": 2}}))
+    assert [f.label for f in request.labelled("ratings")[0]] == ["grip", "weight"]
+
+
+def test_guide_figures_cover_the_whole_category() -> None:
+    """Three products are shown; number and prices are those of all four, and none are given where these are not known."""
+    found = products(*ROWS)
+    guide = built("guide", found[:3], catalogue=found)[0].labelled("guide")[0]
+    assert [str(guide.get(k).value) for k in ("products", "lowest", "highest")] == ["4", "10", "40"]  # type: ignore[union-attr]
+    alone = built("guide", found[:3])[0].labelled("guide")[0]
+    assert alone.get("products") is None and alone.get("lowest") is None
+
+
+def test_every_request_of_the_sample_fits_its_task() -> None:
+    """Each task makes requests of the sample, and each binds."""
+    found = catalog.load(catalog.sample("en"), "en").products
+    shopper = next(iter(catalog.shoppers(None, "en").values()))
+    context = requests.Context("en", shopper, None, None, catalog.paths(found), found)
+    for name in tasks.names():
+        made = [request for _, request in requests.build(name, found, context)]
+        assert made, name
+        for request in made:
+            tasks.get(name).prompt(request)
+
+
+def test_personal_needs_a_shopper() -> None:
+    """The error says how to name one."""
+    with pytest.raises(UsageError, match="--shopper"):
+        built("personal", products(*ROWS))
