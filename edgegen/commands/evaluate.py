@@ -8,11 +8,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
+from typing import Any
 
-from edgegen import catalog, requests, tasks
+from edgegen import catalog, pack, requests, tasks
 from edgegen.commands import _shared
 from edgegen.domain import LANGS, Lang
-from edgegen.errors import UsageError
+from edgegen.errors import MissingExtraError, UsageError
 from edgegen.evaluate import Case, Row, evaluate
 from edgegen.explain import ExplainOptions, Explanation
 
@@ -28,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--show", type=int, default=0, help="print so many random texts of each language")
     parser.add_argument("--report", type=Path, help="write the figures as JSON")
+    parser.add_argument("--record", action="store_true", help="write the figures into the pack's manifest")
     parser.add_argument("--threads", type=int)
     _shared.add_pack(parser)
     _shared.add_catalogue(parser)
@@ -56,9 +58,20 @@ def run(args: argparse.Namespace) -> int:
     for lang, answers in shown.items():
         sample = Random(args.seed).sample(answers, min(args.show, len(answers)))
         sys.stdout.writelines(f"[{lang}/{a.task}/{a.source}] {a.text}\n" for a in sample)
+    figures = [row.to_json() for row in rows]
     if args.report:
-        args.report.write_text(json.dumps([row.to_json() for row in rows], indent=1, ensure_ascii=False) + "\n", "utf-8")
+        args.report.write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    if args.record:
+        _record(args.pack, figures)
     return 0
+
+
+def _record(path: Path | None, figures: list[dict[str, Any]]) -> None:
+    try:
+        from convert.build import record_evaluation
+    except ImportError as error:
+        raise MissingExtraError(f"Recording needs the package {error.name}. Install it: pip install 'edgegen[train]'.") from error
+    record_evaluation(path or pack.bundled(), {"rows": figures})
 
 
 def _cases(args: argparse.Namespace, name: str, lang: Lang) -> Iterator[Case]:

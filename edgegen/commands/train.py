@@ -17,6 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     corpus = stages.add_parser("corpus", help="write pairs (facts -> text) and say how varied they are")
     corpus.add_argument("--recipe", type=Path, default=Path("models/recipes/bundled.toml"), help="default: %(default)s")
     corpus.add_argument("--out", type=Path, default=Path("runs/bundled"), help="folder; default: %(default)s")
+    corpus.add_argument("--split", choices=("train", "valid", "test"), help="only this one; default: all three")
     base = stages.add_parser("base", help="train a base model from scratch by a recipe")
     base.add_argument("--recipe", type=Path, default=Path("models/recipes/bundled.toml"), help="default: %(default)s")
     base.add_argument("--out", type=Path, default=Path("runs/bundled"), help="folder; a run goes on where it ended")
@@ -52,9 +53,9 @@ def _corpus(args: argparse.Namespace) -> int:
         raise _missing(error) from error
     from edgegen.train.corpus.report import delexicalised, diversity
 
-    base.corpus(base.read(args.recipe), args.out / "corpus", say)
+    base.corpus(base.read(args.recipe), args.out / "corpus", say, [args.split] if args.split else base.SPLITS)
     by_file: dict[tuple[str, str], list[str]] = {}
-    for pair in base.load(args.out / "corpus", "train"):
+    for pair in base.load(args.out / "corpus", args.split or "train"):
         by_file.setdefault((pair.request.task, pair.request.lang), []).append(delexicalised(pair))
     sys.stdout.write("task       lang  texts  distinct  4-grams  distinct 4-grams  type/token  top sentence\n")
     groups = [*by_file.items(), (("all", "zh+en"), [text for texts in by_file.values() for text in texts])]

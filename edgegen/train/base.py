@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from edgegen import lexicon, tasks
@@ -22,6 +24,8 @@ from edgegen.train.fit import SAVED, FitOptions, fit
 from edgegen.train.pairs import Pair
 
 Say = Callable[[str], None]
+SPLITS: tuple[Split, ...] = ("train", "valid", "test")
+PROVENANCE = "provenance.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +62,12 @@ def read(path: Path) -> Recipe:
         raise DataError(f"{path}: {error}. A recipe may set: {known}.") from None
 
 
-def corpus(recipe: Recipe, folder: Path, say: Say) -> None:
-    """Write the splits of the corpus as JSONL, one file a task, language and split; files that are there are kept."""
+def corpus(recipe: Recipe, folder: Path, say: Say, splits: Sequence[Split] = SPLITS) -> None:
+    """Write splits of the corpus as JSONL, one file a task, language and split; files that are there are kept."""
     folder.mkdir(parents=True, exist_ok=True)
     for split, task, lang in _files():
         path = _path(folder, split, task, lang)
-        if not path.exists():
+        if split in splits and not path.exists():
             count = _count(recipe, split, task)
             part = path.with_suffix(".partial")
             pairs.write(part, generate.pairs(task, lang, split, count, recipe.seed))
@@ -72,8 +76,7 @@ def corpus(recipe: Recipe, folder: Path, say: Say) -> None:
 
 
 def _files() -> Iterator[tuple[Split, str, Lang]]:
-    splits: tuple[Split, ...] = ("train", "valid", "test")
-    return ((split, task, lang) for split in splits for task in tasks.names() for lang in LANGS)
+    return ((split, task, lang) for split in SPLITS for task in tasks.names() for lang in LANGS)
 
 
 def _path(folder: Path, split: Split, task: str, lang: Lang) -> Path:
@@ -136,6 +139,13 @@ def train(recipe: Recipe, folder: Path, say: Say) -> Path:
     say(f"training: {len(sets['train'])} pairs, {total} tokens, {sets['train'].too_long} too long")
     fresh = model(recipe, words)
     say(f"model: {sum(p.numel() for p in fresh.parameters()) / 1e6:.1f}M parameters")
-    fit(fresh, words, sets["train"], sets["valid"], folder / "steps", recipe.fit)
+    log = fit(fresh, words, sets["train"], sets["valid"], folder / "steps", recipe.fit)
     fresh.save_pretrained(checkpoint)
+    made = {
+        "recipe": asdict(recipe), "pairs": len(sets["train"]), "tokens": total,
+        "parameters": sum(p.numel() for p in fresh.parameters()),
+        "losses": {key: [entry[key] for entry in log if key in entry][-1:] for key in ("loss", "eval_loss")},
+        "torch": torch.__version__, "transformers": transformers.__version__,
+    }  # fmt: skip
+    (folder / PROVENANCE).write_text(json.dumps(made, indent=2) + "\n", "utf-8")
     return checkpoint
