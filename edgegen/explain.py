@@ -169,15 +169,19 @@ class Explainer:
             max_new_tokens=task.max_new_tokens,
             seed=options.seed,
         )
-        veto = partial(_misplaced, decoder, prompt, task)
+        veto = partial(_veto, decoder, prompt, task)
         return Job(ids, options.n, sampling, decoder.mask(prompt), frozenset({end}), veto=veto, deadline_s=options.deadline_s)
 
 
-def _misplaced(decoder: Decoder, prompt: Prompt, task: Task, written: Sequence[int], token: int) -> bool:
-    """Whether a token writes a slot where it cannot stand: the mask, as far as it depends on the text so far."""
+def _veto(decoder: Decoder, prompt: Prompt, task: Task, written: Sequence[int], token: int) -> bool:
+    """The mask as far as it depends on the text so far: a slot that cannot stand there, an end that comes too early."""
     slot = decoder.slot(token, prompt)
-    before = decoder.unstripped(written, prompt) if slot else None
-    return bool(slot and before is not None and grounding.misplaced([*before, slot], prompt, task))
+    if slot is None and token != decoder.end:
+        return False
+    before = decoder.unstripped(written, prompt)
+    if before is None:
+        return False
+    return grounding.misplaced([*before, slot], prompt, task) if slot else grounding.unfinished(before, prompt, task)
 
 
 def _safe(request: Request) -> tuple[Request, tuple[str, ...]]:

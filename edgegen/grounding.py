@@ -52,6 +52,12 @@ def misplaced(segments: Sequence[Segment], prompt: Prompt, task: Task) -> bool:
     return bool(_before(text) or _sections(text) or form.said_twice(text))
 
 
+def unfinished(segments: Sequence[Segment], prompt: Prompt, task: Task) -> bool:
+    """Whether a text cannot end where it is: it lacks what it must show, or its last sentence is not closed."""
+    text = marked.read(segments, prompt, task)
+    return not text.marked.strip() or bool(form.unclosed(text) or _required(text, _claims(text)[0]))
+
+
 def _chosen(segments: Sequence[Segment], prompt: Prompt) -> Verdict:
     text = "".join(s if isinstance(s, str) else s.text for s in segments)
     known = text in prompt.request.choices

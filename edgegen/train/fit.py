@@ -88,7 +88,8 @@ def _hidden(gpt2: Any, ids: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
         hidden = block(hidden)
     last = gpt2.h[-1]
     hidden = (hidden + last.attn(last.ln_1(hidden))[0])[chosen]
-    return gpt2.ln_f(hidden + last.mlp(last.ln_2(hidden)))
+    out: torch.Tensor = gpt2.ln_f(hidden + last.mlp(last.ln_2(hidden)))
+    return out
 
 
 def fit(

@@ -17,7 +17,7 @@ ROWS = [
 ]
 
 
-def edgegen(*args: str | Path, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+def edgegen(*args: object, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
     """Run the command."""
     command = [sys.executable, "-m", "edgegen", *map(str, args)]
     return subprocess.run(command, capture_output=True, text=True, input=stdin, check=False)

@@ -317,7 +317,9 @@ def test_build_makes_a_pack_that_verifies(checkpoint: Path, tmp_path: Path) -> N
 
 def test_build_refuses_before_it_writes(checkpoint: Path, tmp_path: Path) -> None:
     """Unknown tasks and languages, and a folder that is not a pack."""
-    wrong = (({"tasks": ["nope"]}, "Unknown task"), ({"languages": ["xx"]}, "Unknown language"), ({"tasks": []}, "one task"))
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"tasks": ["nope"]}, "Unknown task"), ({"languages": ["xx"]}, "Unknown language"), ({"tasks": []}, "one task")
+    ]  # fmt: skip
     for changes, what in wrong:
         with pytest.raises(UsageError, match=what):
             build(checkpoint, tmp_path / "pack", **changes)

@@ -27,7 +27,7 @@ _FOREIGN = 0.1  # share of products whose catalogue is written in the other lang
 _MADE_UP = 0.15  # share of attributes with invented keys and values
 _COUNTS = (1, 3, 8, 20, 45, 90, 210, 480, 1200, 3600, 12000, 56000)
 
-_EN_SYLLABLES = re.findall(
+_EN_SYLLABLES: list[str] = re.findall(
     r"\w+",
     "al an ar bel bo ca cor da del do el en fa fer ga gro hal ir jo ka kel la lin lo mar mi mo na nor o pel ra ren sa sol "
     "ta tor u va ver wil xen yo za",
