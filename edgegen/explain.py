@@ -23,6 +23,8 @@ from edgegen.grounding import Claim, Violation
 from edgegen.slots import Prompt, Segment
 from edgegen.tasks import Task
 
+_FORCED = -7.0
+"""Log-probability of a token that the mask forced on the model: from there on the text is off its course."""
 Source = Literal["model", "template"]
 
 
@@ -152,7 +154,8 @@ class Explainer:
         generation = self._engine.submit(job).result()
         timings = {"first_token_s": generation.timings.first_token_s or 0.0, "model_s": generation.timings.total_s}
         ranked = sorted(generation, key=lambda c: -c.logprob / (len(c.tokens) + 1))
-        found = [self._decoder.segments(c.tokens, prompt) if c.finish == "stop" else None for c in ranked]
+        whole = [c.finish == "stop" and (task.choices or c.lowest > _FORCED) for c in ranked]
+        found = [self._decoder.segments(c.tokens, prompt) if ok else None for c, ok in zip(ranked, whole, strict=True)]
         return found, timings, sum(len(c.tokens) for c in generation)
 
     @staticmethod
@@ -212,7 +215,7 @@ def _choose(
     rejected: list[Rejected] = []
     for segments in found:
         if segments is None:
-            rejected.append(Rejected("", (Violation("form", "", "the text was cut off or is not text"),)))
+            rejected.append(Rejected("", (Violation("form", "", "the text was cut off, or the mask forced it off its course"),)))
             continue
         if task.choices:
             return (segments, "model", ()), rejected

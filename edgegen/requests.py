@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import pairwise
 
 from edgegen import schema
 from edgegen.catalog import Product
@@ -12,7 +14,11 @@ from edgegen.domain import Fact, Kind, Lang, Request, Section
 from edgegen.errors import DataError, UsageError
 from edgegen.recommend import evidence
 
-GROUP = 3  # products in one list, search answer or guide
+_HISTORY = frozenset({"liked", "bought", "viewed", "match"})  # what a shopper did or likes
+GROUP = 3  # products in one list or guide
+FOUND = 4  # products in the answer to a search
+_WORD = re.compile(r"[a-z]{3,}")
+_HAN = re.compile(r"[一-鿿]{2,}")
 _SINGLE = ("name", "category", "price", "rating", "feature", "discount", "material", "similar_shoppers")
 
 
@@ -36,7 +42,8 @@ def build(task: str, products: Sequence[Product], context: Context) -> Iterator[
     passed over.
     """
     if task in ("list", "search", "guide"):
-        for group in _groups(products, context):
+        found = [_matching(products, context.query)] if task == "search" and context.query else _groups(products)
+        for group in found:
             yield ",".join(p.id for p in group), _grouped(task, group, context)
         return
     if task == "personal" and context.shopper is None:
@@ -62,9 +69,23 @@ def _single(task: str, product: Product, context: Context) -> Request | None:
         return _category(item, context)
     if task == "personal":
         assert context.shopper is not None  # noqa: S101 - checked in build
-        profile = tuple(f for f in context.shopper if f.key in ("likes", "need", "budget"))
-        return Request(task, lang, (item, Section("shopper", profile)))
+        return Request(task, lang, _personal(item, context.shopper))
     return Request(task, lang, (item,))
+
+
+def _personal(item: Section, shopper: Section) -> tuple[Section, Section]:
+    """The item with the evidence that is this shopper's, and the profile.
+
+    A catalogue row says what was found for somebody; of it, only what the shopper's own history bears out is kept.
+    """
+    bought = [str(f.value) for f in shopper if f.key == "bought"]
+    likes = [str(f.value).casefold() for f in shopper if f.key == "likes"]
+    kept = [f for f in item if f.key not in _HISTORY or str(f.value) in bought or str(f.value).casefold() in likes]
+    companion = item.get("also_bought")
+    if companion and companion.value in bought and not any(f.key == "bought" for f in kept):
+        kept = [f for f in kept if f is not companion] + [Fact("bought", companion.value, Kind.TEXT)]
+    profile = tuple(f for f in shopper if f.key in ("likes", "need", "budget"))
+    return Section(item.label, tuple(kept)), Section("shopper", profile)
 
 
 def _only(item: Section, *keys: str) -> Section:
@@ -80,7 +101,28 @@ def _category(item: Section, context: Context) -> Request | None:
     return Request("category", context.lang, (Section("item", (words, *rest)),), context.paths)
 
 
-def _groups(products: Sequence[Product], context: Context) -> Iterator[list[Product]]:
+def _matching(products: Sequence[Product], query: str) -> list[Product]:
+    """The products a search is answered with: all where they are few, else those that share most words with the query.
+
+    Raises UsageError where none shares any.
+    """
+    if len(products) <= FOUND:
+        return list(products)
+    wanted = _units(query)
+    shared = {p.id: len(wanted & _units(" ".join(str(f.value) for f in p.section))) for p in products}
+    best = sorted((p for p in products if shared[p.id]), key=lambda p: -shared[p.id])
+    if not best:
+        raise UsageError(f"No product has a word of the search {query!r}. Search for something the catalogue holds.")
+    return [p for p in best if 2 * shared[p.id] > shared[best[0].id]][:FOUND]
+
+
+def _units(text: str) -> set[str]:
+    """What two texts may share: words of three letters or more without a plural s, pairs of Chinese characters."""
+    words = {word.removesuffix("s") for word in _WORD.findall(text.casefold())} - {"and", "for", "the", "with"}
+    return words | {a + b for run in _HAN.findall(text) for a, b in pairwise(run)}
+
+
+def _groups(products: Sequence[Product]) -> Iterator[list[Product]]:
     by_category: dict[str, list[Product]] = {}
     for product in products:
         category = product.section.get("category")
@@ -88,7 +130,7 @@ def _groups(products: Sequence[Product], context: Context) -> Iterator[list[Prod
     for group in by_category.values():
         for at in range(0, len(group), GROUP):
             found = group[at : at + GROUP]
-            if len(found) > 1 or context.query:
+            if len(found) > 1:
                 yield found
 
 

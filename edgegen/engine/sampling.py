@@ -16,7 +16,7 @@ from edgegen.errors import EngineError, OptionError
 Ids = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-# Candidates from which a log-probability is normalised where top_k itself does not limit them.
+# Tokens kept at temperature 0 where top_k does not limit them: the next ones in the running after a veto.
 _GREEDY_CANDIDATES = 40
 
 
@@ -83,9 +83,10 @@ class Sampler:
         """One token and its log-probability for each row of logits; `logits` is changed.
 
         Row i belongs to sequence rows[i], which has written[i] so far and may go on with allowed[i] only. A token that
-        `veto` refuses is drawn again, without it, as long as there is another. The log-probability is the model's own,
-        before temperature and top-p, among the top-k candidates.
+        `veto` refuses is drawn again, without it, as long as there is another. The log-probability is the model's own, of
+        its whole distribution: before the mask, the constraint, temperature and top-p.
         """
+        total = _log_sum_exp(logits)
         if self._blocked is not None:
             np.copyto(logits, -np.inf, where=self._blocked)
         for i, text in enumerate(written):
@@ -94,16 +95,15 @@ class Sampler:
             for i, next_ids in enumerate(allowed):
                 _keep_only(logits[i], next_ids)
         ids, values = top_candidates(logits, self._options.top_k or self._width(logits))
-        logprobs = _log_softmax(values)
         chosen = self._draw(values, rows)
         for i, row in enumerate(rows if veto else ()):
             while veto and np.isfinite(values[i, 1:2]).all() and veto(written[i], int(ids[i, chosen[i]])):
-                for array in (ids, values, logprobs):
+                for array in (ids, values):
                     array[i] = _at_the_end(array[i], int(chosen[i]))
                 values[i, -1] = -np.inf
                 chosen[i] = self._draw(values[i : i + 1], [row])[0]
         at = np.arange(len(rows))
-        return ids[at, chosen], logprobs[at, chosen]
+        return ids[at, chosen], values[at, chosen] - total
 
     def _width(self, logits: Logits) -> int:
         return _GREEDY_CANDIDATES if self._options.temperature == 0 else int(logits.shape[1])
@@ -147,6 +147,12 @@ def nucleus(weights: Floats, top_p: float) -> Floats:
 
 def _at_the_end(row: npt.NDArray[Any], at: int) -> npt.NDArray[Any]:
     return np.append(np.delete(row, at), row[at])
+
+
+def _log_sum_exp(logits: Logits) -> Floats:
+    highest = logits.max(axis=1)
+    result: Floats = highest + np.log(np.exp(logits - highest[:, None]).sum(axis=1, dtype=np.float64))
+    return result
 
 
 def _log_softmax(values: Floats) -> Floats:

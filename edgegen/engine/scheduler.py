@@ -57,11 +57,12 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One text: its tokens without the stop token, why it ended, the sum of its tokens' log-probabilities."""
+    """One text: its tokens without the stop token, why it ended, the sum and the lowest of its log-probabilities."""
 
     tokens: tuple[int, ...]
     finish: Finish
     logprob: float
+    lowest: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +104,12 @@ class Candidate:
     seq: int
     tokens: list[int] = field(default_factory=list)
     logprob: float = 0.0
+    lowest: float = 0.0
     finish: Finish | None = None
 
     def completion(self) -> Completion:
         """What is there; unfinished means that the deadline came first."""
-        return Completion(tuple(self.tokens), self.finish or "deadline", self.logprob)
+        return Completion(tuple(self.tokens), self.finish or "deadline", self.logprob, self.lowest)
 
 
 class Run:
@@ -170,6 +172,7 @@ class Run:
     def _append(self, i: int, token: int, logprob: float) -> tuple[int, int | None]:
         candidate = self.candidates[i]
         candidate.logprob += logprob
+        candidate.lowest = min(candidate.lowest, logprob)
         if token in self.job.stop_ids:
             candidate.finish = "stop"
             return i, None

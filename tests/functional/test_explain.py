@@ -71,6 +71,19 @@ def test_file_is_resumed(catalogue: Path, tmp_path: Path) -> None:
     )
 
 
+def test_full_disk(catalogue: Path, tmp_path: Path) -> None:
+    """Where no space is left, one line says so; what was written is whole, and --resume completes it."""
+    out = tmp_path / "texts.jsonl"
+    limit = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (1500, 1500)); "
+    code = limit + "from edgegen.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, "explain", str(catalogue), "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 7, done.stderr
+    assert "--resume" in done.stderr and len(done.stderr.strip().splitlines()) == 1
+    assert edgegen("explain", catalogue, "--out", out, "--resume").returncode == 0
+    assert len([json.loads(line) for line in out.read_text("utf-8").splitlines()]) == 3
+
+
 def test_csv_results(catalogue: Path, tmp_path: Path) -> None:
     """Results can be CSV."""
     out = tmp_path / "texts.csv"

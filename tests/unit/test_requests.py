@@ -8,7 +8,7 @@ import pytest
 
 from edgegen import catalog, requests, tasks
 from edgegen.catalog import Product, Row
-from edgegen.domain import Request
+from edgegen.domain import Fact, Kind, Request, Section
 from edgegen.errors import UsageError
 
 ROWS: list[dict[str, Any]] = [
@@ -62,6 +62,30 @@ def test_every_request_of_the_sample_fits_its_task() -> None:
         assert made, name
         for request in made:
             tasks.get(name).prompt(request)
+
+
+def test_another_shoppers_history_is_not_told() -> None:
+    """A row's history is kept only where the shopper's own bears it out; what goes with a past purchase says so."""
+    row = ROWS[0] | {"bought": "Desk Fan", "match": "quiet nights", "also_bought": "Oak Spoon"}
+    shopper = Section("shopper", (Fact("likes", "Quiet nights", Kind.PHRASE), Fact("bought", "Oak Spoon", Kind.TEXT)))
+    (request,) = built("personal", products(row), shopper=shopper)
+    item = request.labelled("item")[0]
+    assert [(f.key, f.value) for f in item if f.key in ("bought", "match", "also_bought")] == [
+        ("match", "quiet nights"), ("bought", "Oak Spoon"),
+    ]  # fmt: skip
+    assert [f.key for f in request.labelled("shopper")[0]] == ["likes"]
+
+
+def test_a_search_is_answered_with_what_matches() -> None:
+    """Of many products those that share most words with the query, in one answer; none where nothing matches."""
+    found = catalog.load(catalog.sample("en"), "en").products
+    (request,) = built("search", found, query="coffee grinder for travel")
+    assert [str(s.get("category").value) for s in request.labelled("item")] == ["coffee grinder"] * 4  # type: ignore[union-attr]
+    with pytest.raises(UsageError, match="No product has a word of the search 'zzz'"):
+        built("search", found, query="zzz")
+    chinese = catalog.load(catalog.sample("zh"), "zh").products
+    ((_, request),) = requests.build("search", chinese, requests.Context("zh", query="磨豆机"))
+    assert len(request.labelled("item")) == 4
 
 
 def test_personal_needs_a_shopper() -> None:
