@@ -51,19 +51,20 @@ def _corpus(args: argparse.Namespace) -> int:
         from edgegen.train import base
     except ImportError as error:
         raise _missing(error) from error
-    from edgegen.train.corpus.report import delexicalised, diversity
+    from edgegen.train.corpus.report import as_read, delexicalised, diversity
 
     base.corpus(base.read(args.recipe), args.out / "corpus", say, [args.split] if args.split else base.SPLITS)
-    by_file: dict[tuple[str, str], list[str]] = {}
+    by_file: dict[tuple[str, str], list[tuple[str, str]]] = {}
     for pair in base.load(args.out / "corpus", args.split or "train"):
-        by_file.setdefault((pair.request.task, pair.request.lang), []).append(delexicalised(pair))
-    sys.stdout.write("task       lang  texts  distinct  4-grams  distinct 4-grams  type/token  top sentence\n")
+        texts = by_file.setdefault((pair.request.task, pair.request.lang), [])
+        texts.append((delexicalised(pair), as_read(pair)))
+    sys.stdout.write("task      lang   texts  distinct  4-grams  distinct  type/token  top sentence: keys for values, as read\n")
     groups = [*by_file.items(), (("all", "zh+en"), [text for texts in by_file.values() for text in texts])]
     for (task, lang), texts in groups:
-        d = diversity(texts)
+        keyed, read = (diversity(column) for column in zip(*texts, strict=True))
         sys.stdout.write(
-            f"{task:10} {lang:5} {d.texts:6} {d.distinct_texts:9.3f} {d.four_grams:8} {d.distinct_4grams:17.3f} "
-            f"{d.type_token:11.4f} {d.top_sentence:13.4%}\n"
+            f"{task:9} {lang:5} {keyed.texts:6} {keyed.distinct_texts:9.3f} {keyed.four_grams:8} {keyed.distinct_4grams:9.3f} "
+            f"{keyed.type_token:11.4f} {keyed.top_sentence:14.3%} {read.top_sentence:.3%} {read.top_sentence_text}\n"
         )
     return 0
 

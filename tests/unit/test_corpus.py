@@ -10,7 +10,7 @@ from edgegen import explain, lexicon, slots, tasks
 from edgegen.domain import LANGS, Lang
 from edgegen.errors import DataError
 from edgegen.train.corpus import generate, plans
-from edgegen.train.corpus.report import delexicalised, diversity
+from edgegen.train.corpus.report import as_read, delexicalised, diversity
 from edgegen.train.corpus.world import HELD_CATEGORIES
 from edgegen.wire import request_from_json, request_to_json
 
@@ -54,6 +54,12 @@ def test_texts_vary(task: str, lang: Lang) -> None:
     found = diversity(delexicalised(pair) for pair in generate.pairs(task, lang, "train", 400, seed=4))
     assert found.distinct_texts > 0.9
     assert found.top_sentence < 0.03
+
+
+def test_no_sentence_is_frequent_in_the_whole() -> None:
+    """Over all tasks and languages; `edgegen train corpus` prints the figure of the whole corpus (under 0.2 %)."""
+    texts = [as_read(pair) for task, lang in ALL for pair in generate.pairs(task, lang, "train", 60, seed=8)]
+    assert diversity(texts).top_sentence < 0.004
 
 
 def test_requests_survive_json() -> None:

@@ -11,7 +11,7 @@ from edgegen import schema, slots
 from edgegen.slots import Slot
 from edgegen.train.pairs import Pair
 
-_SENTENCE = re.compile(r"(?<=[.!?。！？\n])\s*")
+_SENTENCE = re.compile(r"(?<=[.!?。！？\n])(?!\d)\s*")
 _TOKEN = re.compile(r"⟨[^⟩]*⟩|[^\W_一-鿿]+|[一-鿿]|[^\w\s]")
 
 
@@ -36,6 +36,11 @@ def delexicalised(pair: Pair) -> str:
     """A pair's text with keys in place of slot marks; a key that the schema does not know is written `attr`."""
     prompt = slots.bind(pair.request)
     return "".join(s if isinstance(s, str) else f"⟨{_key(s)}⟩" for s in slots.parse(pair.text, prompt))
+
+
+def as_read(pair: Pair) -> str:
+    """A pair's text as a reader sees it, values included."""
+    return slots.render(slots.parse(pair.text, slots.bind(pair.request)), pair.request.lang)
 
 
 def _key(slot: Slot) -> str:
