@@ -29,6 +29,7 @@ LAST = "stock"  # comes after attributes and flags: it says least about the prod
 _COLUMNS = {
     "id": ("product id", "item id", "sku", "asin", "编号", "商品编号", "商品id", "货号"),
     "category_path": ("breadcrumb", "breadcrumbs", "taxonomy", "类目路径", "分类路径"),
+    "sale_price": ("special price", "promo price", "discounted price", "促销价", "活动价", "特价", "券后价"),
     "currency": ("currency code", "币种", "货币"),
     "praised": ("praised for", "shoppers praise", "praise", "顾客称赞", "称赞"),
     "own_ratings": ("my ratings", "aspect ratings", "我的评分", "各项评分"),
@@ -45,7 +46,11 @@ _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|_+")
 JUNK = re.compile(
     r"(?:^| )(?:id|ids|uuid|guid|sku|skus|upc|ean|gtin|mpn|asin|isbn|barcode|url|uri|href|link|links|slug|html|email|hash|"
     r"images?|img|imgs|thumbnails?|pictures?|photos?|timestamp)$|^(?:meta|seo|created|updated)(?: |$)|"
-    r"(?:编号|编码|条码|条形码|货号|链接|网址|图片|主图|邮箱)$",
+    r"(?:编号|编码|条码|条形码|货号|链接|网址|图片|主图|邮箱)$|"
+    # What the shop pays and earns is not for its shoppers.
+    r"(?<!shipping )(?<!delivery )(?<!low )(?<!low-)\b(?:unit)?costs?(?:price)?\b(?![ -](?:effective|efficient|saving))|"
+    r"\b(?:wholesale|margins?|markup|profits?|cogs)\b|\b(?:purchase|supplier|dealer|trade) price|"
+    r"成本|进货?价|批发价|采购价|供货价|毛利|利润",
     re.IGNORECASE,
 )
 _IS = re.compile(
@@ -60,7 +65,7 @@ _IS_START = re.compile(r"is +(?=\S)|是否(?=.)", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class ColumnMap:
-    """Which column is which fact: `keys` column -> fact key (or id, category_path, currency), `units` column -> unit.
+    """Which column is which fact: `keys` column -> fact key (or id, sale_price and others), `units` column -> unit.
 
     A column that is in neither becomes an attribute under its own name.
     """
@@ -111,7 +116,7 @@ def guess(columns: Sequence[str], overrides: Mapping[str, str] | None = None) ->
             found[column] = key
     if "name" not in found.values():
         listed = ", ".join(columns) or "none"
-        raise MappingError(f"No column is the product's name. Say which one: name=COLUMN. Columns: {listed}.")
+        raise MappingError(f"No column is the product's name. Say which one is: --map name=COLUMN. Columns: {listed}.")
     return ColumnMap({c: found[c] for c in columns if c in found}, units)
 
 
@@ -132,7 +137,7 @@ def split_unit(column: str) -> tuple[str, str]:
     base, _, unit = _CAMEL.sub(" ", column).strip().rpartition(" ")
     key = _aliases().get(schema.fold(base), ("", 0))[0]
     known = schema.known().get(key)
-    kind = known.kind if known else None
+    kind = known.kind if known else Kind.MONEY if key == "sale_price" else None
     fits = (kind is Kind.MEASURE and unit.casefold() in _MEASURES) or (kind is Kind.MONEY and is_currency(unit.upper()))
     return (base, unit) if fits else (column, "")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
@@ -164,6 +164,7 @@ def _ranked(reading: _Reading, most: int) -> tuple[Fact, ...]:
 
 def _agree(reading: _Reading) -> None:
     """Withhold an original price that is no higher than the price, and a discount that the two prices contradict."""
+    _take_sale_price(reading)
     price, was, off = reading.get("price"), reading.get("was_price"), reading.get("discount")
     if not price or not was:
         return
@@ -172,6 +173,20 @@ def _agree(reading: _Reading) -> None:
         reading.drop("was_price", "is not above the price")
     elif off and abs((1 - now / before) * 100 - Decimal(str(off.value))) > Decimal("1.5"):
         reading.drop("discount", f"the two prices make it {(1 - now / before) * 100:.0f}%")
+
+
+def _take_sale_price(reading: _Reading) -> None:
+    """A sale price is the price, and the price beside it is the original one."""
+    sale, price = reading.get("sale_price"), reading.get("price")
+    if not sale:
+        return
+    if price and (price.currency != sale.currency or Decimal(str(sale.value)) >= Decimal(str(price.value))):
+        reading.drop("sale_price", "is not below the price")
+        return
+    if price:
+        reading.drop("was_price", "is not the price before the sale")
+    become = {"sale_price": "price", "price": "was_price"}
+    reading.facts = [(column, replace(fact, key=become.get(fact.key, fact.key))) for column, fact in reading.facts]
 
 
 def _read_cell(reading: _Reading, column: str, key: str | None, value: Any) -> None:
@@ -190,7 +205,7 @@ def _read_cell(reading: _Reading, column: str, key: str | None, value: Any) -> N
 
 
 def _known(reading: _Reading, column: str, key: str, value: Any) -> Fact:
-    known = schema.known()[key]
+    known = schema.known()["price" if key == "sale_price" else key]
     match known.kind:
         case Kind.MONEY:
             unit = reading.columns.units.get(column, "").upper()

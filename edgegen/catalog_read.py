@@ -1,7 +1,7 @@
 """What stands in a retailer's file: its rows, and what a cell means as a number, an amount, a date.
 
-Reads JSON, JSONL and CSV. Knows no fact keys: which column is which fact is `edgegen.catalog`'s business. The parsers of
-cells raise ValueError with the reason a person reads ("is not a number").
+Reads JSON, JSONL and CSV. Knows of fact keys only that a product has a name: which column is which fact is
+`edgegen.catalog`'s business. The parsers of cells raise ValueError with the reason a person reads ("is not a number").
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any
 
 from babel.numbers import is_currency
 
+from edgegen import schema
 from edgegen.errors import DataError, NotFoundError, UsageError
 
 FORMATS = ("json", "jsonl", "csv")
@@ -113,15 +114,28 @@ def _json(name: str, text: str) -> Iterator[Row | BadRow]:
     except ValueError as error:
         raise DataError(f"{name} cannot be read as JSON: {error}.") from None
     if isinstance(data, dict):
-        arrays = {k: v for k, v in data.items() if isinstance(v, list) and (not v or any(isinstance(x, dict) for x in v))}
-        if len(arrays) != 1:
-            found = f"the arrays {', '.join(map(repr, arrays))}" if arrays else "no array"
-            raise DataError(f'{name} holds {found}. Give an array of products, or one inside an object: {{"products": [...]}}.')
-        data = next(iter(arrays.values()))
+        data = _products(name, data)
     if not isinstance(data, list):
         raise DataError(f"{name} holds {type(data).__name__}, not an array of products.")
     for number, item in enumerate(data, 1):
         yield _row(number, item, f"{name}, product {number}")
+
+
+def _products(name: str, data: dict[str, Any]) -> list[Any]:
+    """The array of products inside an object; an object that has a name, unlike what its arrays hold, is one product."""
+    arrays = {k: v for k, v in data.items() if isinstance(v, list) and any(isinstance(x, dict) for x in v)}
+    if _named(data) and not any(isinstance(x, dict) and _named(x) for v in arrays.values() for x in v):
+        return [data]
+    if len(arrays) > 1:
+        found = f"{name} holds the arrays {', '.join(map(repr, arrays))}"
+        raise DataError(f'{found}. Give an array of products, or one inside an object: {{"products": [...]}}.')
+    if arrays:
+        return next(iter(arrays.values()))
+    return [data] if data and [] not in data.values() else []
+
+
+def _named(item: Mapping[str, Any]) -> bool:
+    return any(schema.alias_table().get(schema.fold(key)) == "name" and isinstance(value, str) for key, value in item.items())
 
 
 def _jsonl(name: str, text: str) -> Iterator[Row | BadRow]:

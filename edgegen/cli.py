@@ -10,9 +10,10 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 from edgegen import __version__
-from edgegen.errors import EdgegenError
+from edgegen.errors import EdgegenError, StorageError
 
 COMMANDS = {
     "explain": "explain products of a catalogue",
@@ -30,7 +31,27 @@ INTERRUPTED = 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code (see `edgegen.errors`; 130 when interrupted)."""
-    args = list(sys.argv[1:] if argv is None else argv)
+    try:
+        try:
+            return _run(list(sys.argv[1:] if argv is None else argv))
+        except EdgegenError as error:
+            return _failed(error)
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()  # here, where a full disk is still one line, and not when Python ends
+    except BrokenPipeError:
+        _close_stdout()
+        return 0
+    except OSError as error:
+        if error.filename is None:
+            _close_stdout()
+        return _failed(StorageError(_why(error)))
+    except KeyboardInterrupt:
+        print("edgegen: interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _run(args: list[str]) -> int:
     parser = _parser()
     if not args or args[0] not in COMMANDS:
         parser.parse_args(args or ["--help"])
@@ -38,17 +59,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     module = importlib.import_module(f"edgegen.commands.{args[0]}")
     command = argparse.ArgumentParser(prog=f"edgegen {args[0]}", description=module.__doc__)
     module.add_arguments(command)
-    try:
-        return int(module.run(command.parse_args(args[1:])) or 0)
-    except EdgegenError as error:
-        print(f"edgegen: {error}", file=sys.stderr)
-        return error.exit_code
-    except BrokenPipeError:
+    return int(module.run(command.parse_args(args[1:])) or 0)
+
+
+def _failed(error: EdgegenError) -> int:
+    print(f"edgegen: {error}", file=sys.stderr)
+    return error.exit_code
+
+
+def _why(error: OSError) -> str:
+    """What the system refused: an error that names no file comes from writing to the standard output."""
+    if error.filename is None:
+        return f"The output cannot be written: {error.strerror or error}. Free some space, or send it elsewhere."
+    return f"{error.filename}: {error.strerror}. Check the path, your rights to it and the space that is left."
+
+
+def _close_stdout() -> None:
+    """Send what is left of the output nowhere, so that Python does not fail on it once more when it ends."""
+    with suppress(OSError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except KeyboardInterrupt:
-        print("edgegen: interrupted", file=sys.stderr)
-        return INTERRUPTED
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -31,10 +31,10 @@ def plain(value: Decimal) -> str:
 
 
 def money(value: Decimal, currency: str | None) -> str:
-    """An amount: `¥239`, `$12.50`, `-$3`; no currency gives the bare number."""
+    """An amount: `¥239`, `$12.50`, `$1.995`, `-$3`; never rounded within six decimals. No currency gives the bare number."""
     sign, value = ("-", -value) if value < 0 else ("", value)
     whole = value == value.to_integral_value()
-    amount = format_decimal(value, format="#,##0" if whole else "#,##0.00", locale="en", decimal_quantization=not whole)
+    amount = format_decimal(value, format="#,##0" if whole else "#,##0.00####", locale="en", decimal_quantization=not whole)
     if currency is None:
         return sign + amount
     symbol = "¥" if currency == "CNY" else get_currency_symbol(currency, "en_US")

@@ -80,7 +80,9 @@ def bundled() -> Path:
 
 
 def load(path: Path) -> Pack:
-    """Verify a pack and give it. Raises PackError where it is missing, damaged, incomplete or newer than this edgegen."""
+    """Verify a pack and give it. Raises NotFoundError where it is missing, PackError where it is damaged, incomplete or
+    newer than this edgegen.
+    """
     manifest = read_manifest(path)
     for name, entry in manifest.files.items():
         _verify(path / name, entry)
@@ -94,10 +96,10 @@ def load(path: Path) -> Pack:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of a pack, its files unchecked. Raises PackError."""
+    """The manifest of a pack, its files unchecked. Raises NotFoundError, PackError."""
     path = folder / MANIFEST
     if not path.is_file():
-        raise PackError(f"There is no pack at {folder}: it has no {MANIFEST}. Give the folder of a pack.")
+        raise NotFoundError(f"There is no pack at {folder}: it has no {MANIFEST}. Give the folder of a pack.")
     try:
         raw = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:

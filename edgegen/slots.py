@@ -240,12 +240,19 @@ class Renderer:
         value, before = slot.text, self._held
         if self._lang == "en":
             value = _capitalised(self._done + before, slot)
-            before = _ARTICLE.sub(
-                lambda m: (locale.article(value) if m[1] == "a" else locale.article(value).title()) + " ", before
-            )
+            before = _agreeing(self._done, before, value)
         self._held = ""
         self._done += before + value
         return before + value
+
+
+def _agreeing(done: str, held: str, value: str) -> str:
+    """Held text, its article at the end made to agree with the value that follows."""
+    match = _ARTICLE.search(held)
+    if not match or (match.start() == 0 and done[-1:].isalnum()):  # the tail of a word, as in `data `
+        return held
+    article = locale.article(value)
+    return held[: match.start()] + (article if match[1] == "a" else article.title()) + " "
 
 
 def _hold_from(text: str, pattern: re.Pattern[str]) -> int:

@@ -11,6 +11,7 @@ from edgegen.domain import LANGS, Fact, Kind, Level, Request, Section
 from edgegen.errors import DataError, UsageError
 
 _NUMERIC = frozenset({Kind.NUMBER, Kind.COUNT, Kind.MONEY, Kind.PERCENT, Kind.DISCOUNT, Kind.RATING, Kind.ASPECT})
+_MOST_DIGITS = 20  # before the point; what is longer cannot be written exactly
 
 
 def fact_to_json(fact: Fact) -> dict[str, Any]:
@@ -33,24 +34,49 @@ def fact_from_json(raw: Mapping[str, Any]) -> Fact:
     """The fact of a JSON object. Raises DataError that names the key and what is wrong."""
     key = raw.get("key")
     try:
-        kind, level = Kind(raw["kind"]), Level(raw["level"]) if raw.get("level") else None
-        value = _value(kind, raw["value"])
-        scale = Decimal(str(raw.get("scale", 5)))
-    except (KeyError, ValueError, TypeError, InvalidOperation) as error:
+        label, level, currency = (_text(raw, name) for name in ("label", "level", "currency"))
+        kind, hint = Kind(raw["kind"]), None if level is None else Level(level)
+        value, scale = _value(kind, raw["value"]), _decimal(raw.get("scale", 5))
+        if not 0 < scale < Decimal("Infinity"):
+            raise ValueError(f"scale is {scale}, not a number above 0")
+    except (KeyError, ValueError, TypeError) as error:
         raise DataError(f"Fact {key!r}: {error}. A fact has key, kind ({', '.join(Kind)}) and a value of that kind.") from None
     if not isinstance(key, str) or not key:
         raise DataError(f"A fact has no key: {dict(raw)!r}. Give it one.")
-    return Fact(key, value, kind, raw.get("label"), level, raw.get("currency"), scale)
+    return Fact(key, value, kind, label, hint, currency, scale)
+
+
+def _text(raw: Mapping[str, Any], name: str) -> str | None:
+    value = raw.get(name)
+    if value is None or isinstance(value, str):
+        return value
+    raise ValueError(f"{name} is {value!r}, not a string")
 
 
 def _value(kind: Kind, raw: Any) -> Any:
     if kind in _NUMERIC:
-        if isinstance(raw, bool):
-            raise ValueError(f"{raw!r} is not a number")
-        return Decimal(str(raw))
+        return _decimal(raw)
     if kind is Kind.DATE:
         return date.fromisoformat(raw)
-    return tuple(raw) if kind is Kind.LIST and isinstance(raw, list) else raw
+    if kind is Kind.LIST and isinstance(raw, list):
+        return tuple(map(_item, raw))
+    return raw
+
+
+def _item(raw: Any) -> str:
+    if not isinstance(raw, str):
+        raise ValueError(f"{raw!r} in the list is not a string")
+    return raw
+
+
+def _decimal(raw: Any) -> Decimal:
+    try:
+        found = Decimal(str(raw))
+    except InvalidOperation:
+        raise ValueError(f"{raw!r} is not a number") from None
+    if found.is_nan() or (found.is_finite() and found.adjusted() > _MOST_DIGITS):
+        raise ValueError(f"{raw!r} is not a usual number")
+    return found
 
 
 def request_to_json(request: Request) -> dict[str, Any]:
@@ -66,7 +92,13 @@ def request_from_json(raw: Mapping[str, Any]) -> Request:
     if lang not in LANGS:
         raise UsageError(f"Unknown language {lang!r}. Known: {', '.join(LANGS)}.")
     try:
-        sections = tuple(Section(s["label"], tuple(map(fact_from_json, s["facts"]))) for s in raw["sections"])
+        sections = tuple(Section(_label(s["label"]), tuple(map(fact_from_json, s["facts"]))) for s in raw["sections"])
         return Request(str(raw["task"]), "zh" if lang == "zh" else "en", sections, tuple(raw.get("choices", ())))
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"The request lacks {error}. It needs task, lang and sections with label and facts.") from None
+
+
+def _label(raw: Any) -> str:
+    if not isinstance(raw, str) or not raw:
+        raise DataError(f"The label of a section is {raw!r}, not a string. Give it one, such as item.")
+    return raw

@@ -79,7 +79,7 @@ def _cases(args: argparse.Namespace, name: str, lang: Lang) -> Iterator[Case]:
         yield from _corpus_cases(args.corpus, name, lang)
         return
     found = catalog.load(args.catalogue, lang, _shared.overrides(args.map), args.currency, args.format)
-    profiles = list(catalog.shoppers(args.shoppers or catalog.sample_shoppers(lang), lang).values())
+    profiles = list(catalog.shoppers(args.shoppers or catalog.sample_shoppers(lang), lang, args.currency).values())
     paths = catalog.paths(found.products) if name == "category" else ()
     for at, shopper in enumerate(profiles if name == "personal" else profiles[:1]):
         part = found.products[at :: len(profiles)] if name == "personal" else found.products

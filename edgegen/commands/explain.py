@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from edgegen import catalog, requests, tasks
 from edgegen.catalog import Product
 from edgegen.commands import _shared
-from edgegen.domain import Request, Section
-from edgegen.errors import NotFoundError, UsageError
+from edgegen.domain import Lang, Request, Section
+from edgegen.errors import DataError, NotFoundError, OptionError, UsageError
 from edgegen.explain import Explainer, ExplainOptions, Explanation
 from edgegen.results import ResultFile
 
+Work = Sequence[tuple[str, Request]]
+Answers = Iterator[tuple[str, Explanation]]
 _PAUSE_S = 0.015  # between the bits of a text on a terminal
+_UNSAID = re.compile(r"more than \d+ |is empty$")  # reasons that say nothing of the catalogue's quality
+_MOST_IDS = 5  # in a message
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,22 +58,55 @@ def run(args: argparse.Namespace) -> int:
     lang = _shared.language(args.lang)
     tasks.get(args.task)
     options = ExplainOptions(n=args.n, seed=args.seed)
+    if args.limit is not None and args.limit < 1:
+        raise OptionError(f"--limit must be at least 1, got {args.limit}")
     found = _shared.read_catalogue(args, args.source, lang)
+    if args.source:
+        for line in left_out(found.products):
+            _shared.say(line)
     paths = catalog.paths(found.products) if args.task == "category" else ()
     context = requests.Context(lang, _shopper(args, lang), args.query, args.topic, paths, found.products)
-    work = list(requests.build(args.task, _chosen(found.products, args.id), context))[: args.limit]
+    work = _work(args.task, _chosen(found.products, args.id), context)[: args.limit]
     if not work:
         raise UsageError(f"No product has the facts that task {args.task!r} needs. `edgegen tasks` lists them.")
+    out = ResultFile(args.out, resume=args.resume) if args.out else None
     with _shared.explainer(args.pack, args.threads) as explainer:
-        if args.out:
-            return _to_file(explainer, work, options, args)
+        if out:
+            return _to_file(explainer, work, options, out)
         return _to_stdout(explainer, work, options, as_json=args.json)
 
 
-def _shopper(args: argparse.Namespace, lang: Any) -> Section | None:
+def left_out(products: Iterable[Product]) -> Iterator[str]:
+    """A line for each column and reason that kept it out of products; reasons that differ in a number count as one."""
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    for product in products:
+        for column, reason in product.withheld:
+            if not _UNSAID.match(reason):
+                found.setdefault((column, re.sub(r"\d[\d.]*", "0", reason)), {})[product.id] = reason
+    for (column, _), reasons in found.items():
+        number = f"{len(reasons)} product{'s' if len(reasons) > 1 else ''}"
+        example = "for example " if len(set(reasons.values())) > 1 else ""
+        yield f"column {column!r} is left out of {number}: {example}{next(iter(reasons.values()))}"
+
+
+def _work(task: str, products: Sequence[Product], context: requests.Context) -> list[tuple[str, Request]]:
+    """The requests. Where products without a category stop a task that needs one, the others are still explained."""
+    try:
+        return list(requests.build(task, products, context))
+    except (DataError, UsageError) as error:
+        rest = [product for product in products if product.section.get("category")]
+        if not 0 < len(rest) < len(products):
+            raise
+        ids = [product.id for product in products if not product.section.get("category")]
+        more = f" and {len(ids) - _MOST_IDS} more" if len(ids) > _MOST_IDS else ""
+        _shared.say(f"{', '.join(ids[:_MOST_IDS])}{more} left out: {error}")
+        return list(requests.build(task, rest, context))
+
+
+def _shopper(args: argparse.Namespace, lang: Lang) -> Section | None:
     if args.shopper is None and args.task != "personal":
         return None
-    known = catalog.shoppers(args.shoppers or catalog.sample_shoppers(lang), lang)
+    known = catalog.shoppers(args.shoppers or catalog.sample_shoppers(lang), lang, args.currency)
     wanted = args.shopper or next(iter(known), "")
     if wanted not in known:
         raise NotFoundError(f"There is no shopper {wanted!r}. Known: {', '.join(known)}.")
@@ -90,10 +128,21 @@ def _record(id_: str, answer: Explanation) -> dict[str, Any]:
     return {"id": id_, **answer.to_json()}
 
 
-def _to_stdout(explainer: Explainer, work: Sequence[tuple[str, Request]], options: ExplainOptions, *, as_json: bool) -> int:
-    terminal = sys.stdout.isatty()
+def _explained(explainer: Explainer, work: Iterable[tuple[str, Request]], options: ExplainOptions) -> Answers:
+    """The answers; a request that no text can be made of is named and does not stop the others."""
     for id_, request in work:
-        answer = explainer.explain(request, options)
+        try:
+            answer = explainer.explain(request, options)
+        except (DataError, UsageError) as error:
+            _shared.say(f"{id_} is left out: {error}")
+        else:
+            yield id_, answer
+
+
+def _to_stdout(explainer: Explainer, work: Work, options: ExplainOptions, *, as_json: bool) -> int:
+    terminal, made = sys.stdout.isatty(), 0
+    for id_, answer in _explained(explainer, work, options):
+        made += 1
         if as_json:
             sys.stdout.write(json.dumps(_record(id_, answer), ensure_ascii=False) + "\n")
             continue
@@ -104,24 +153,23 @@ def _to_stdout(explainer: Explainer, work: Sequence[tuple[str, Request]], option
                 time.sleep(_PAUSE_S)
         sys.stdout.write("\n")
         _shared.say(f"  [{id_}: {answer.source}, {answer.timings['total_s'] * 1000:.0f} ms]") if terminal else None
-    return 0
+    return 0 if made else DataError.exit_code
 
 
-def _to_file(explainer: Explainer, work: Sequence[tuple[str, Request]], options: ExplainOptions, args: argparse.Namespace) -> int:
-    with ResultFile(args.out, resume=args.resume) as results:
-        left = [(id_, request) for id_, request in work if id_ not in results.done]
+def _to_file(explainer: Explainer, work: Work, options: ExplainOptions, out: ResultFile) -> int:
+    with out as results:
+        left = [(id_, request) for id_, request in work if (id_, request.task, request.lang) not in results.done]
         if len(left) < len(work):
-            _shared.say(f"{len(work) - len(left)} of {len(work)} are in {args.out} already")
+            _shared.say(f"{len(work) - len(left)} of {len(work)} are in {out.path} already")
         counts = {"model": 0, "template": 0}
-        for id_, request in _with_progress(left):
-            answer = explainer.explain(request, options)
+        for id_, answer in _explained(explainer, _with_progress(left), options):
             counts[answer.source] += 1
             results.add(_record(id_, answer))
-    _shared.say(f"{args.out}: {counts['model']} texts by the model, {counts['template']} from templates")
-    return 0
+    _shared.say(f"{out.path}: {counts['model']} texts by the model, {counts['template']} from templates")
+    return DataError.exit_code if left and not sum(counts.values()) else 0
 
 
-def _with_progress(work: Sequence[tuple[str, Request]]) -> Iterator[tuple[str, Request]]:
+def _with_progress(work: Work) -> Iterator[tuple[str, Request]]:
     console = Console(stderr=True)
     bar = Progress(
         TextColumn("explaining"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]} texts/s"),

@@ -90,6 +90,13 @@ def test_csv_results(catalogue: Path, tmp_path: Path) -> None:
     assert edgegen("explain", catalogue, "--out", out).returncode == 0
     with out.open(encoding="utf-8", newline="") as file:
         assert [bool(row["text"]) for row in csv.DictReader(file)] == [True] * 3
+    whole = out.read_bytes()
+    out.write_bytes(whole[:-20])
+    assert edgegen("explain", catalogue, "--out", out, "--resume").returncode == 0
+    assert out.read_bytes().splitlines()[:3] == whole.splitlines()[:3]
+    assert edgegen("explain", catalogue, "--task", "product", "--out", out, "--resume").returncode == 0
+    with out.open(encoding="utf-8", newline="") as file:
+        assert [row["task"] for row in csv.DictReader(file)] == ["reason"] * 3 + ["product"] * 3
 
 
 def test_shopper_query_and_tree(catalogue: Path) -> None:
@@ -113,6 +120,8 @@ def test_shopper_query_and_tree(catalogue: Path) -> None:
         (["--n", "99"], None, 2, "n must be in"),
         (["--id", "nope"], None, 4, "no product 'nope'"),
         (["--out", "x.txt"], None, 2, ".jsonl or .csv"),
+        (["--limit", "0"], None, 2, "--limit must be at least 1"),
+        (["--limit", "1", "--out", "nodir/x.jsonl"], None, 7, "there is no folder nodir. Create it"),
     ],
 )
 def test_errors_are_one_line(args: list[str], text: str | None, code: int, message: str) -> None:

@@ -63,6 +63,8 @@ def write(folder: Path, name: str, text: str | bytes) -> Path:
         ("a.jsonl", '{"name": "Tarn", "price": 5}\n\n{"name": "Fen", "price": 6}'),
         ("a.csv", "\ufeffname,price\r\nTarn,5\r\nFen,6\r\n"),
         ("a.csv", "name;price\nTarn;5\n\nFen;6\n"),
+        ("a.json", '{"products": [{"name": "Tarn", "price": 5}, {"name": "Fen", "price": 6}], "errors": [], "ids": [1]}'),
+        ("a.json", '{"name": "My shop", "products": [{"name": "Tarn", "price": 5}, {"name": "Fen", "price": 6}]}'),
         ("a.tsv", "name\tprice\nTarn\t5\nFen\t6\n"),
         ("a", "name|price\nTarn|5\nFen|6"),
     ],
@@ -72,6 +74,20 @@ def test_formats_give_the_same_rows(tmp_path: Path, name: str, text: str) -> Non
     found = catalog.load(write(tmp_path, name, text), "en")
     assert [p.section.facts[0].value for p in found.products] == ["Tarn", "Fen"]
     assert [p.section.facts[1].value for p in found.products] == [Decimal(5), Decimal(6)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"name": "Tarn", "price": 5}',
+        '{"name": "Tarn", "price": 5, "tags": []}',
+        '{"name": "Tarn", "price": 5, "reviews": [{"rating": 4}], "images": [{"src": "a"}]}',
+    ],
+)
+def test_one_object_is_one_product(tmp_path: Path, text: str) -> None:
+    """A file may hold a product without an array around it; the arrays of its own are not products."""
+    (found,) = catalog.load(write(tmp_path, "a.json", text), "en").products
+    assert [f.value for f in found.section] == ["Tarn", Decimal(5)]
 
 
 def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,7 +123,9 @@ def test_csv_rows_with_missing_cells(tmp_path: Path) -> None:
         ("a.csv", "name,price\n", "holds no products"),
         ("a.json", '[{"name": "Tarn"},\n {"name" 3}]', ":2 is not JSON"),
         ("a.json", '{"a": [{"name": "x"}], "b": [{"name": "y"}]}', "the arrays 'a', 'b'"),
-        ("a.json", '{"name": "x"}', "no array"),
+        ("a.json", '{"total": 0, "products": []}', "holds no products"),
+        ("a.json", "{}", "holds no products"),
+        ("a.json", '{"error": "closed"}', "No column is the product's name"),
         ("a.json", "3", "not an array"),
         ("a.json", "[" * 100_000, "not JSON|nested"),
         ("a.csv", "name,price,price\nx,1,2", "column 'price' twice"),
@@ -324,6 +342,13 @@ def test_attributes_keep_their_column_as_label() -> None:
         ("vendorId", 7, "not something a shopper asks about"),
         ("meta title", "x", "not something a shopper asks about"),
         ("货品编码", "A1", "not something a shopper asks about"),
+        ("cost", 3, "not something a shopper asks about"),
+        ("Cost per item", 3, "not something a shopper asks about"),
+        ("unitCost", 3, "not something a shopper asks about"),
+        ("wholesale price", 3, "not something a shopper asks about"),
+        ("margin (%)", 40, "not something a shopper asks about"),
+        ("成本价", 3, "not something a shopper asks about"),
+        ("毛利率", "40%", "not something a shopper asks about"),
         ("manual", "https://example.org/m", "a web address"),
         ("care", "<b>cold</b>", "HTML"),
         ("contact", "a@b.example", "e-mail"),
@@ -334,6 +359,7 @@ def test_attributes_keep_their_column_as_label() -> None:
         ("odd", [], "is empty"),
         ("price", "abc", "not an amount of money"),
         ("rating", 8.6, "write 8.6/10"),
+        ("rating", "97", "write 8.6/10"),
         ("weight", 4, "no unit"),
         ("stock", "many", "not a number"),
         ("material", True, "yes or no"),
@@ -378,6 +404,36 @@ def test_prices_that_disagree() -> None:
     assert ("was_price", "is not above the price") in made(price=5, was_price=5).withheld
     assert ("discount", "the two prices make it 50%") in made(price=5, was_price=10, discount=20).withheld
     assert made(price=5, was_price=10, discount=50).withheld == ()
+
+
+@pytest.mark.parametrize(
+    ("fields", "price", "was"),
+    [
+        ({"price": 20, "sale_price": 15}, "15", "20"),
+        ({"sale price": "$15", "regular price": "$20"}, "15", "20"),
+        ({"price": 20, "list_price": 25, "sale_price_usd": 15}, "15", "20"),
+        ({"sale_price": 15}, "15", None),
+        ({"sale_price": 15, "list_price": 25}, "15", "25"),
+        ({"price": 20, "sale_price": ""}, "20", None),
+        ({"price": 20, "sale_price": 20}, "20", None),
+        ({"price": 20, "sale_price": "15 EUR"}, "20", None),
+        ({"售价": 20, "促销价": 15}, "15", "20"),
+    ],
+)
+def test_a_sale_price_is_the_price(fields: dict[str, Any], price: str, was: str | None) -> None:
+    """What is paid now is the price; what it is without the sale is the original price; a sale dearer than that is none."""
+    section = made(**fields).section
+    found = [section.get(key) for key in ("price", "was_price", "sale_price")]
+    assert [f and str(f.value) for f in found] == [price, was, None]
+
+
+def test_a_cost_is_never_a_price() -> None:
+    """What the shop pays is withheld; a month's sales are not all sales; what a delivery costs is told."""
+    assert [f.key for f in made(price=20, cost_usd=12).section] == ["name", "price"]
+    assert fact("monthly sales", 300) == Fact("monthly_sales", "300", Kind.PHRASE, label="monthly sales")
+    assert fact("月销量", 300, "zh").label == "月销量"
+    assert fact("shipping cost", "free").label == "shipping cost"
+    assert fact("low-cost", True).label == "low-cost"
 
 
 def test_categories_and_paths() -> None:

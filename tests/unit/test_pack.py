@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from edgegen import pack
-from edgegen.errors import PackError
+from edgegen.errors import NotFoundError, PackError
 from edgegen.pack import Manifest
 from tests.fakes.tiny_gguf import write_tiny_gguf
 
@@ -62,7 +62,7 @@ def test_unknown_keys_are_left_alone(folder: Path) -> None:
 def test_a_missing_pack(tmp_path: Path) -> None:
     """Neither a folder nor an empty folder is a pack."""
     for path in (tmp_path / "none", tmp_path):
-        with pytest.raises(PackError, match=r"no pack at .*Give the folder"):
+        with pytest.raises(NotFoundError, match=r"no pack at .*Give the folder"):
             pack.load(path)
 
 

@@ -143,6 +143,10 @@ def test_choices_only() -> None:
     [
         (Fact("price", Decimal("239"), Kind.MONEY, currency="CNY"), "¥239", "¥239"),
         (Fact("price", Decimal("1299.5"), Kind.MONEY, currency="EUR"), "€1,299.50", "€1,299.50"),
+        (Fact("price", Decimal("0.004"), Kind.MONEY, currency="USD"), "$0.004", "$0.004"),
+        (Fact("price", Decimal("1.995"), Kind.MONEY, currency="USD"), "$1.995", "$1.995"),
+        (Fact("price", Decimal("12.5000"), Kind.MONEY, currency="USD"), "$12.50", "$12.50"),
+        (Fact("price", Decimal("0.000001"), Kind.MONEY, currency="USD"), "$0.000001", "$0.000001"),
         (Fact("rating", Decimal("4.80"), Kind.RATING), "4.8 out of 5", "4.8分"),
         (Fact("rating", Decimal("8.6"), Kind.RATING, scale=Decimal(10)), "8.6 out of 10", "8.6分（满分10分）"),
         (Fact("discount", Decimal(15), Kind.DISCOUNT), "15%", "8.5折"),
