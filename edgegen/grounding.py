@@ -8,12 +8,12 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 
-from edgegen import claims, form, marked
+from edgegen import binding, claims, form, marked, polarity, wording
 from edgegen.claims import ClaimRule, Found
-from edgegen.domain import Fact, Kind
+from edgegen.domain import Kind
 from edgegen.marked import Mark, Sentence, Text
 from edgegen.slots import Prompt, Segment
 from edgegen.tasks import Task
@@ -22,11 +22,8 @@ from edgegen.verdict import Claim, Verdict, Violation
 __all__ = ["Claim", "Verdict", "Violation", "check"]
 
 _ANCHORS = {"item": "name", "by": "source", "reason": "point"}
-_CLAUSE = re.compile(r"[^,，、;；]+")
 _BARE = {"en": 24, "zh": 6}  # so many letters beside a recommender's name hold nothing that it says: "according to ⟨source⟩"
 _CURRENCY = re.compile(r"[$€£¥￥₩₹]|\b(?:usd|rmb|cny|eur)\b", re.IGNORECASE)
-_MARK = re.compile(r"⟨\w+⟩")
-_BREAK = re.compile(r"[.;:—。；：]|[,，、](?! ?(?:and |or |nor |和|或|也)?⟨)")
 _QUOTED = re.compile(r"[\"“‘「『'] ?$")
 _COUNTED = frozenset({Kind.COUNT, Kind.NUMBER, Kind.RATING, Kind.ASPECT})
 
@@ -39,7 +36,7 @@ def check(segments: Sequence[Segment], prompt: Prompt, task: Task) -> Verdict:
     if not text.marked.strip():
         return Verdict((Violation("form", "", "the text is empty"),), ())
     found, violations = _claims(text)
-    for rule in (_contexts, _sections, _flags, _aspects, _numbers, form.repetition, form.form):
+    for rule in _RULES:
         violations += rule(text)
     violations += _required(text, found)
     shown = [Claim(m.slot.text, ((m.slot.section, m.slot.fact.key),)) for m in text.marks]
@@ -49,7 +46,9 @@ def check(segments: Sequence[Segment], prompt: Prompt, task: Task) -> Verdict:
 def misplaced(segments: Sequence[Segment], prompt: Prompt, task: Task) -> bool:
     """Whether the slot that a text in the making ends with cannot stand there, whatever may follow."""
     text = marked.read(segments, prompt, task)
-    return bool(_before(text) or _sections(text) or form.said_twice(text))
+    return bool(
+        _before(text) or _sections(text) or form.said_twice(text) or binding.labels(text) or binding.leads(text, begun=True)
+    )
 
 
 def unfinished(segments: Sequence[Segment], prompt: Prompt, task: Task) -> bool:
@@ -75,7 +74,7 @@ def _claims(text: Text) -> tuple[list[Claim], list[Violation]]:
             match = rule.regex.match(text.marked, at)
             if match:
                 evidence = _evidence(text, rule, match)
-                words = _MARK.sub("…", match.group())
+                words = marked.MARK.sub("…", match.group())
                 if evidence is None:
                     wrong.append(Violation("claim", words, f"{rule.id} needs one of: {', '.join(rule.needs)}"))
                 else:
@@ -86,10 +85,10 @@ def _claims(text: Text) -> tuple[list[Claim], list[Violation]]:
 def _evidence(text: Text, rule: ClaimRule, match: re.Match[str]) -> list[Found] | None:
     at = match.start()
     sentence = text.sentence_at(at)
-    negated = _negated(text, at, sentence.start)
+    negated = polarity.negated(text, at, sentence.start)
     evidence: list[Found] = []
     for scope in _scopes(text, sentence, at):
-        facts = claims.support(rule, match, [f for f in text.facts if f[0] in scope], negated)
+        facts = claims.support(rule, match, [f for f in text.facts if f[0] in scope], text.lang, negated)
         if not facts:
             return None
         evidence += facts
@@ -104,10 +103,13 @@ def _scopes(text: Text, sentence: Sentence, at: int) -> list[frozenset[int]]:
     if owner is not None:
         everything -= {i for i, s in enumerate(sections) if s.label == sections[owner].label and i != owner}
     every_item = frozenset(i for i, s in enumerate(sections) if s.label == "item")
+    rest = everything - every_item
+    several = text.table.several.search(text.marked, sentence.start, sentence.end)
+    if several and len(every_item) > 1 and not any(m.slot.section in every_item for m in sentence.marks):
+        return [rest | {i} for i in every_item]
     if len(every_item) < 2 or not sentence.items:
         return [everything]
-    rest = everything - every_item
-    if len(sentence.items) > 1 and text.table.several.search(text.marked, sentence.start, sentence.end):
+    if several and len(sentence.items) > 1:
         return [rest | {i} for i in sentence.items]
     own = [m for m in sentence.marks if m.slot.section in every_item]
     before = [m for m in own if m.start < at]
@@ -131,25 +133,13 @@ def _owner(text: Text, sentence: Sentence, at: int) -> int | None:
 def _clauses(text: Text, sentence: Sentence) -> list[tuple[int, int, bool]]:
     """Start and end of each clause, and whether it only names a recommender: `according to ⟨source⟩`."""
     out = []
-    for match in _CLAUSE.finditer(text.marked, sentence.start, sentence.end):
+    for match in marked.CLAUSE.finditer(text.marked, sentence.start, sentence.end):
         start, end = match.span()
         keys = [m.key for m in sentence.marks if start <= m.start < end]
         letters = end - start - len("⟨source⟩")
         bare = keys == ["source"] and letters <= _BARE[text.lang] and not text.table.any_claim.search(text.marked, start, end)
         out.append((start, end, bare))
     return out
-
-
-def _negated(text: Text, at: int, start: int) -> bool:
-    """Whether a negation stands before a position, in the same clause."""
-    return bool(text.table.negation.search(text.marked, _clause_start(text, at, start), at))
-
-
-def _clause_start(text: Text, at: int, start: int) -> int:
-    for regex in (_BREAK, text.table.turn):
-        for match in regex.finditer(text.marked, start, at):
-            start = max(start, match.end())
-    return start
 
 
 # --- where the slots stand
@@ -236,59 +226,6 @@ def _in_order(part: Sequence[int], whole: Sequence[int]) -> bool:
     return True
 
 
-# --- yes and no
-
-
-def _flags(text: Text) -> list[Violation]:
-    wrong: list[Violation] = []
-    for mark in text.marks:
-        if mark.slot.part == "label" and mark.slot.fact.kind is Kind.FLAG:
-            wrong += _flag_at(text, mark.slot.fact, mark.start, mark.end)
-    for index, fact in text.facts:
-        label = (fact.label or "").lower()
-        if fact.kind is Kind.FLAG and label:
-            edge = r"\b" if label.isascii() else ""
-            for match in re.finditer(edge + re.escape(label) + edge, text.marked):
-                sentence = text.sentence_at(match.start())
-                if not sentence.items or text.prompt.request.sections[index].label != "item" or index in sentence.items:
-                    wrong += _flag_at(text, fact, match.start(), match.end())
-    return wrong
-
-
-def _flag_at(text: Text, fact: Fact, start: int, end: int) -> Iterator[Violation]:
-    sentence = text.sentence_at(start)
-    if fact.value:
-        if _negated(text, start, sentence.start) or text.table.negated_after.match(text.marked, end):
-            yield Violation("contradiction", fact.label or fact.key, "it is so, and the text says it is not")
-        return
-    turns = list(text.table.turn.finditer(text.marked, sentence.start, sentence.end))
-    left = max((m.end() for m in turns if m.end() <= start), default=sentence.start)
-    right = min((m.start() for m in turns if m.start() >= end), default=sentence.end)
-    if not text.table.negation.search(text.marked, left, right) and not text.table.negated_after.match(text.marked, end):
-        yield Violation("contradiction", fact.label or fact.key, "it is not so, and the text says it is")
-
-
-def _aspects(text: Text) -> list[Violation]:
-    wrong: list[Violation] = []
-    for sentence in text.sentences:
-        cuts = [m.start() for m in text.table.turn.finditer(text.marked, sentence.start, sentence.end)]
-        for left, right in zip([sentence.start, *cuts], [*cuts, sentence.end], strict=True):
-            keys = {m.key for m in sentence.marks if left <= m.start < right}
-            if keys & {"good", "bad"}:
-                wrong += _judged(text, keys, text.marked[left:right])
-    return wrong
-
-
-def _judged(text: Text, keys: set[str], clause: str) -> Iterator[Violation]:
-    words = _MARK.sub("⟨x⟩", clause)
-    rest = text.table.blame.sub(" ", words)
-    blamed, praised = rest != words, bool(text.table.praise.search(rest))
-    if blamed and not praised and "bad" not in keys:
-        yield Violation("contradiction", clause.strip(), "blames an aspect that the shopper rated high")
-    if praised and not blamed and "good" not in keys:
-        yield Violation("contradiction", clause.strip(), "praises an aspect that the shopper rated low")
-
-
 # --- numbers
 
 
@@ -303,14 +240,17 @@ def _numbers(text: Text) -> list[Violation]:
     for at in marked.overlapping(text.table.any_number, plain):
         for rule in text.table.numbers:
             match = rule.regex.match(plain, at)
-            if match and not _backed(text, rule, match.group()):
+            if match and not _backed(text, rule, match):
                 wrong.append(Violation("number", match.group(), "no fact has this value"))
     return wrong
 
 
-def _backed(text: Text, rule: claims.NumberRule, word: str) -> bool:
-    if word in text.read_words:
+def _backed(text: Text, rule: claims.NumberRule, match: re.Match[str]) -> bool:
+    if match.group() in text.read_words:
         return True
+    if "pair" in rule.kinds:
+        sentence = text.sentence_at(match.start())
+        return len(sentence.items) == 2 or sum(m.start > match.start() for m in sentence.marks) >= 2
     values = [f.value for _, f in text.facts if isinstance(f.value, Decimal) and f.kind in (rule.kinds or _COUNTED)]
     if not rule.kinds:
         labels = Counter(section.label for section in text.prompt.request.sections)
@@ -345,3 +285,9 @@ def _required(text: Text, found: Sequence[Claim]) -> list[Violation]:
     if len(further) < min(task.shows, len(there)):
         wrong.append(f"{task.shows} fact(s) beside {', '.join(task.mentions)}")
     return [Violation("missing", what, "the text must show it") for what in wrong]
+
+
+_RULES: tuple[Callable[[Text], list[Violation]], ...] = (
+    _contexts, _sections, binding.labels, binding.several, binding.leads, polarity.flags, polarity.denied, polarity.aspects,
+    wording.unread, _numbers, form.repetition, form.form,
+)  # fmt: skip

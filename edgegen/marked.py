@@ -18,6 +18,8 @@ from edgegen.domain import Kind, Lang, Level
 from edgegen.slots import Prompt, Segment, Slot
 from edgegen.tasks import Task
 
+MARK = re.compile(r"⟨\w+⟩")
+CLAUSE = re.compile(r"[^,，、;；]+")
 _SENTENCE = re.compile(r"[^.!?。！？；;\n]*(?:[.!?。！？；;]+[\"”’」』)）]*|\n|$)")
 _NUMERIC_KINDS = frozenset({
     Kind.MEASURE, Kind.NUMBER, Kind.COUNT, Kind.MONEY, Kind.PERCENT, Kind.DISCOUNT, Kind.RATING, Kind.DATE, Kind.ASPECT

@@ -62,8 +62,8 @@ def check_text(text: str, lang: Lang) -> tuple[Violation, ...]:
 
 
 def safe_fact(fact: Fact) -> bool:
-    """Whether a fact may be shown. Names and other copied values are checked for links, contacts, abuse and hidden characters."""
-    everything = fact.policy is Policy.READ
+    """Whether a fact may be shown. Copied values, quotations aside, may claim anything but hold no link, contact or abuse."""
+    everything = fact.policy is Policy.READ or fact.key == "quote"  # a name may be "Best", a quotation recommends
     texts = [fact.label or "", *(fact.value if isinstance(fact.value, tuple) else [str(fact.value)])]
     return not any(v for text in texts for v in _violations(text, everything))
 
