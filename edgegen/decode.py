@@ -28,6 +28,7 @@ class Decoder:
         self.end = vocabulary.id(END)
         if self.end is not None:
             self._base[self.end] = True
+        self.sentence_ends = frozenset(i for i, piece in enumerate(vocabulary.pieces) if self._base[i] and _ends_sentence(piece))
         self._slot_ids = {id_: i for i, token in enumerate(SLOT_TOKENS, 1) if (id_ := vocabulary.id(token)) is not None}
 
     @property
@@ -46,6 +47,11 @@ class Decoder:
         """The slot of a prompt that a token writes, or None where it is another token."""
         index = self._slot_ids.get(token)
         return None if index is None else next((slot for slot in prompt.slots if slot.index == index), None)
+
+    def sentence_start(self, tokens: Sequence[int]) -> int:
+        """Where the sentence begins that the last token belongs to."""
+        ends = (at for at in range(len(tokens) - 1, 0, -1) if tokens[at - 1] in self.sentence_ends)
+        return next(ends, 0)
 
     def segments(self, tokens: Sequence[int], prompt: Prompt) -> list[Segment] | None:
         """What the tokens of a whole text say, or None where it is not text."""
@@ -74,6 +80,11 @@ class Decoder:
 def _writable(piece: bytes) -> bool:
     # A piece that is cut inside a character may still hold whole digits.
     return not has_digit(piece.decode("utf-8", "ignore"))
+
+
+def _ends_sentence(piece: bytes) -> bool:
+    text = piece.decode("utf-8", "ignore").rstrip(" ")
+    return text.endswith((".", "!", "?", "。", "！", "？")) or "\n" in text
 
 
 def has_digit(text: str) -> bool:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from random import Random
 from statistics import median
 from typing import Any
 
-from edgegen import explain, scores, slots, tasks
+from edgegen import explain, grounding, scores, slots, tasks
 from edgegen.domain import Lang, Request
 from edgegen.explain import Explainer, ExplainOptions, Explanation
 from edgegen.slots import Prompt, Segment, Slot
 
-FORM_RULES = frozenset({"form", "missing", "repetition"})
+FORM_RULES = grounding.UNFINISHED | {"form", "repetition"}
 """Rules about how a text is made; every other rule is about whether it is true."""
 
 
@@ -29,9 +29,9 @@ class Case:
 class Row:
     """The figures of one task and language; shares are 0 to 1, BLEU and ROUGE 0 to 100, times in seconds.
 
-    `ungrounded_before` is the share of the model's candidates with an untrue claim before the gate, `rejected_before`
-    with any fault. `coverage` is the share of required facts that the shown texts mention. `accuracy` is given for tasks
-    that choose.
+    `ungrounded_before` is the share with an untrue claim, `rejected_before` with any fault, of what the model writes when no
+    sentence is checked on the way (one candidate a case). `coverage` is the share of required facts that the shown texts
+    mention. `accuracy` is given for tasks that choose.
     """
 
     task: str
@@ -61,7 +61,9 @@ def evaluate(
     """Explain every case and score the answers. Cases must not be empty."""
     answers = [explainer.explain(case.request, options) for case in cases]
     texts = [answer.text for answer in answers]
-    candidates = [_rules(segments, answer.prompt) for answer in answers for segments in answer.candidates]
+    unchecked = replace(options, n=1, rewrite=False)
+    first = [explainer.explain(case.request, unchecked) for case in cases]
+    candidates = [_rules(segments, answer.prompt) for answer in first for segments in answer.candidates]
     row = Row(
         task=task,
         lang=lang,

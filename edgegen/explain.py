@@ -23,7 +23,8 @@ from edgegen.grounding import Claim, Violation
 from edgegen.slots import Prompt, Segment
 from edgegen.tasks import Task
 
-_FORCED = -7.0
+_ENOUGH = 2  # finished candidates to choose from: the slowest are not worth the wait
+_FORCED = -6.0
 """Log-probability of a token that the mask forced on the model: from there on the text is off its course."""
 Source = Literal["model", "template"]
 
@@ -38,6 +39,8 @@ class ExplainOptions:
     """The same request with the same seed gives the same text. At least 0."""
     temperature: float | None = None
     """Sharpness; None takes the task's own."""
+    rewrite: bool = True
+    """Check each sentence as it ends and write one that fails anew; off, only whole texts are checked."""
     deadline_s: float = 10.0
     """After so many seconds the template is used. Above 0."""
 
@@ -153,9 +156,9 @@ class Explainer:
         job = self._job(self._engine, self._decoder, prompt, task, options)
         generation = self._engine.submit(job).result()
         timings = {"first_token_s": generation.timings.first_token_s or 0.0, "model_s": generation.timings.total_s}
-        ranked = sorted(generation, key=lambda c: -c.logprob / (len(c.tokens) + 1))
-        whole = [c.finish == "stop" and (task.choices or c.lowest > _FORCED) for c in ranked]
-        found = [self._decoder.segments(c.tokens, prompt) if ok else None for c, ok in zip(ranked, whole, strict=True)]
+        done = [c for c in generation if c.finish != "spare"]
+        ranked = sorted(done, key=lambda c: -c.logprob / (len(c.tokens) + 1))
+        found = [self._decoder.segments(c.tokens, prompt) if c.finish == "stop" else None for c in ranked]
         return found, timings, sum(len(c.tokens) for c in generation)
 
     @staticmethod
@@ -172,19 +175,31 @@ class Explainer:
             max_new_tokens=task.max_new_tokens,
             seed=options.seed,
         )
-        veto = partial(_veto, decoder, prompt, task)
-        return Job(ids, options.n, sampling, decoder.mask(prompt), frozenset({end}), veto=veto, deadline_s=options.deadline_s)
+        veto = partial(_misplaced, decoder, prompt, task)
+        keep = partial(_keep, decoder, prompt, task) if options.rewrite and sampling.temperature else None
+        return Job(
+            ids, options.n, sampling, decoder.mask(prompt), frozenset({end}), veto=veto, keep=keep,
+            enough=_ENOUGH, deadline_s=options.deadline_s,
+        )  # fmt: skip
 
 
-def _veto(decoder: Decoder, prompt: Prompt, task: Task, written: Sequence[int], token: int) -> bool:
-    """The mask as far as it depends on the text so far: a slot that cannot stand there, an end that comes too early."""
+def _misplaced(decoder: Decoder, prompt: Prompt, task: Task, written: Sequence[int], token: int) -> bool:
+    """The mask as far as it depends on the text so far: whether a token writes a slot that cannot stand there."""
     slot = decoder.slot(token, prompt)
-    if slot is None and token != decoder.end:
-        return False
-    before = decoder.unstripped(written, prompt)
-    if before is None:
-        return False
-    return grounding.misplaced([*before, slot], prompt, task) if slot else grounding.unfinished(before, prompt, task)
+    before = decoder.unstripped(written, prompt) if slot else None
+    return bool(slot and before is not None and grounding.misplaced([*before, slot], prompt, task))
+
+
+def _keep(decoder: Decoder, prompt: Prompt, task: Task, written: Sequence[int], token: int, logprob: float) -> int:
+    """Sentence by sentence: one that says something wrong, that the mask forced, or that ends the text too early is set back."""
+    ends = token == decoder.end
+    if logprob >= _FORCED and not ends and token not in decoder.sentence_ends:
+        return len(written) + 1
+    segments = decoder.segments(written if ends else [*written, token], prompt)
+    if logprob < _FORCED or segments is None:
+        return decoder.sentence_start(written)
+    faults = {violation.rule for violation in check(segments, prompt, task)[0]}
+    return decoder.sentence_start(written) if faults - (frozenset() if ends else grounding.UNFINISHED) else len(written) + 1
 
 
 def _safe(request: Request) -> tuple[Request, tuple[str, ...]]:

@@ -53,7 +53,7 @@ def _repeated(line: str, lang: Lang) -> list[Violation]:
 
 def form(text: Text) -> list[Violation]:
     """An end that is none, too many sentences, brackets that do not close, control marks, the wrong language."""
-    wrong = unclosed(text)
+    wrong = _open(text)
     ended = [s for s in text.sentences if not text.marked[s.start : s.end].rstrip().endswith((";", "；"))]
     if len(ended) > text.task.max_sentences:
         wrong.append(Violation("form", "", f"more than {text.task.max_sentences} sentences"))
@@ -62,14 +62,13 @@ def form(text: Text) -> list[Violation]:
     return wrong + _language(text, literal)
 
 
-def unclosed(text: Text) -> list[Violation]:
-    """No full stop at the end, or a bracket that is open: more has to follow."""
+def _open(text: Text) -> list[Violation]:
     wrong: list[Violation] = []
     whole = text.marked.rstrip()
     if not _ENDED.search(whole) and not _LIST_LINE.search(whole):
-        wrong.append(Violation("form", whole[-20:], "the text does not end with a full stop"))
+        wrong.append(Violation("open", whole[-20:], "the text does not end with a full stop"))
     if any(whole.count(pair[0]) != whole.count(pair[1]) for pair in _PAIRS) or whole.count('"') % 2:
-        wrong.append(Violation("form", "", "a quotation mark or bracket is not balanced"))
+        wrong.append(Violation("open", "", "a quotation mark or bracket is not balanced"))
     return wrong
 
 

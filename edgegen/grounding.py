@@ -21,6 +21,8 @@ from edgegen.verdict import Claim, Verdict, Violation
 
 __all__ = ["Claim", "Verdict", "Violation", "check"]
 
+UNFINISHED = frozenset({"missing", "open"})
+"""Rules that a text which goes on may still satisfy."""
 _ANCHORS = {"item": "name", "by": "source", "reason": "point"}
 _BARE = {"en": 24, "zh": 6}  # so many letters beside a recommender's name hold nothing that it says: "according to ⟨source⟩"
 _CURRENCY = re.compile(r"[$€£¥￥₩₹]|\b(?:usd|rmb|cny|eur)\b", re.IGNORECASE)
@@ -34,7 +36,7 @@ def check(segments: Sequence[Segment], prompt: Prompt, task: Task) -> Verdict:
         return _chosen(segments, prompt)
     text = marked.read(segments, prompt, task)
     if not text.marked.strip():
-        return Verdict((Violation("form", "", "the text is empty"),), ())
+        return Verdict((Violation("open", "", "the text is empty"),), ())
     found, violations = _claims(text)
     for rule in _RULES:
         violations += rule(text)
@@ -49,12 +51,6 @@ def misplaced(segments: Sequence[Segment], prompt: Prompt, task: Task) -> bool:
     return bool(
         _before(text) or _sections(text) or form.said_twice(text) or binding.labels(text) or binding.leads(text, begun=True)
     )
-
-
-def unfinished(segments: Sequence[Segment], prompt: Prompt, task: Task) -> bool:
-    """Whether a text cannot end where it is: it lacks what it must show, or its last sentence is not closed."""
-    text = marked.read(segments, prompt, task)
-    return not text.marked.strip() or bool(form.unclosed(text) or _required(text, _claims(text)[0]))
 
 
 def _chosen(segments: Sequence[Segment], prompt: Prompt) -> Verdict:

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from edgegen.engine.backend import Batch, Logits, Mask
-from edgegen.engine.sampling import Constraint, Sampler, SamplingOptions, Veto
+from edgegen.engine.sampling import Constraint, Keep, Sampler, SamplingOptions, Veto
 from edgegen.errors import OptionError, PromptTooLongError
 
-Finish = Literal["stop", "length", "deadline"]
+Finish = Literal["stop", "length", "deadline", "setbacks", "spare"]
 
 _ALONE = 512  # prompt tokens in a step while nothing is being written
 _SHARED = 64  # prompt tokens in a step that others wait for
@@ -38,8 +38,14 @@ class Job:
     """Gives the ids that may come next; none ends the text."""
     veto: Veto | None = None
     """Says of a token that was drawn whether it must not come; called in the engine's thread: be quick."""
+    keep: Keep | None = None
+    """Sets a text back where it went wrong; called in the engine's thread. At temperature 0 it could only repeat itself."""
+    patience: int = 24
+    """So many setbacks end a candidate. At least 1."""
+    enough: int | None = None
+    """The job ends when so many candidates have stopped by themselves; None waits for all."""
     on_token: Callable[[int, int], None] | None = None
-    """Called with candidate and token as they come, in the engine's thread: be quick."""
+    """Called with candidate and token as they come, in the engine's thread: be quick. Does not go with `keep`."""
     deadline_s: float | None = None
     """Seconds after submission at which the job ends with what it has."""
 
@@ -49,6 +55,10 @@ class Job:
             raise OptionError("The prompt is empty. Give at least one token.")
         if self.n < 1:
             raise OptionError(f"n must be at least 1, got {self.n}")
+        if self.patience < 1 or (self.enough is not None and self.enough < 1):
+            raise OptionError(f"patience and enough must be at least 1, got {self.patience} and {self.enough}")
+        if self.keep is not None and (self.on_token is not None or self.options.temperature == 0):
+            raise OptionError("keep goes neither with on_token nor with temperature 0. Leave one of them out.")
         if self.deadline_s is not None and self.deadline_s <= 0:
             raise OptionError(f"deadline_s must be above 0, got {self.deadline_s}")
         if self.allow is not None and not self.allow.any():
@@ -57,12 +67,16 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One text: its tokens without the stop token, why it ended, the sum and the lowest of its log-probabilities."""
+    """One text: its tokens without the stop token, why it ended, the sum and the lowest of its log-probabilities.
+
+    `setbacks` says how often it was set back.
+    """
 
     tokens: tuple[int, ...]
     finish: Finish
     logprob: float
     lowest: float = 0.0
+    setbacks: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +107,11 @@ class Limits:
 
 
 def cells(job: Job) -> int:
-    """Cells of the cache that a job may fill: its prompt once, and the tokens of each candidate."""
-    return len(job.prompt) + job.n * (job.options.max_new_tokens - 1)
+    """Cells of the cache that a job may fill: its prompt once, and the tokens of each candidate.
+
+    A candidate that is set back to its very beginning has the prompt's last token again, for itself.
+    """
+    return len(job.prompt) + job.n * (job.options.max_new_tokens - (job.keep is None))
 
 
 @dataclass(slots=True)
@@ -103,13 +120,22 @@ class Candidate:
 
     seq: int
     tokens: list[int] = field(default_factory=list)
-    logprob: float = 0.0
-    lowest: float = 0.0
+    logprobs: list[float] = field(default_factory=list)
     finish: Finish | None = None
+    setbacks: int = 0
+    stale: bool = False  # set back: its cache holds more than its text
 
     def completion(self) -> Completion:
         """What is there; unfinished means that the deadline came first."""
-        return Completion(tuple(self.tokens), self.finish or "deadline", self.logprob, self.lowest)
+        finish = self.finish or "deadline"
+        return Completion(tuple(self.tokens), finish, sum(self.logprobs), min(self.logprobs, default=0.0), self.setbacks)
+
+    def set_back(self, length: int, patience: int) -> None:
+        """Forget all but the first tokens; the last of them (or of the prompt) is decoded again."""
+        del self.tokens[length:], self.logprobs[length:]
+        self.setbacks += 1
+        self.stale = True
+        self.finish = "setbacks" if self.setbacks >= patience else None
 
 
 class Run:
@@ -138,7 +164,11 @@ class Run:
 
     def ends(self) -> list[tuple[int, int]]:
         """Each sequence with the position where its cache ends before the next step."""
-        return [(c.seq, self.decoded + max(0, len(c.tokens) - 1)) for c in self.candidates]
+        return [(c.seq, self.end(c) if c.tokens or c.stale else self.decoded) for c in self.candidates]
+
+    def end(self, candidate: Candidate) -> int:
+        """The position of the token that a candidate decodes next: its last, or the prompt's."""
+        return self.decoded + len(candidate.tokens) - 1
 
     def absorb(self, fed: int, logits: Logits) -> list[tuple[int, int]]:
         """Take the outcome of a step: `fed` prompt tokens, or one token of each live candidate.
@@ -167,12 +197,19 @@ class Run:
         texts = [self.candidates[i].tokens for i in live]
         ids, logprobs = self._sampler.pick(rows, live, texts, allowed, self.job.veto)
         written = [self._append(i, int(token), float(logprob)) for i, token, logprob in zip(live, ids, logprobs, strict=True)]
+        if self.job.enough and sum(c.finish == "stop" for c in self.candidates) >= self.job.enough:
+            for candidate in self.candidates:
+                candidate.finish = candidate.finish or "spare"
         return [(i, token) for i, token in written if token is not None]
 
     def _append(self, i: int, token: int, logprob: float) -> tuple[int, int | None]:
-        candidate = self.candidates[i]
-        candidate.logprob += logprob
-        candidate.lowest = min(candidate.lowest, logprob)
+        candidate, job = self.candidates[i], self.job
+        candidate.stale = False
+        stays = job.keep(candidate.tokens, token, logprob) if job.keep else len(candidate.tokens) + 1
+        if stays <= len(candidate.tokens):
+            candidate.set_back(stays, job.patience)
+            return i, None
+        candidate.logprobs.append(logprob)
         if token in self.job.stop_ids:
             candidate.finish = "stop"
             return i, None
@@ -197,6 +234,8 @@ class Step:
 
     batch: Batch
     shares: tuple[Share, ...]
+    drops: tuple[tuple[int, int], ...] = ()
+    """Sequences that were set back, and the position from which their cache is forgotten first."""
 
 
 def plan(runs: Iterable[Run]) -> Step:
@@ -212,14 +251,16 @@ def plan(runs: Iterable[Run]) -> Step:
             share = _feed(run, batch, room)
             room -= share.fed
             shares.append(share)
-    return Step(batch, tuple(shares))
+    drops = tuple((c.seq, run.end(c)) for run in runs if run.writing for c in run.candidates if c.stale and not c.finish)
+    return Step(batch, tuple(shares), drops)
 
 
 def _continue(run: Run, batch: Batch) -> Share:
     start = batch.wanted
     for i in run.live:
         candidate = run.candidates[i]
-        batch.add(candidate.tokens[-1], run.decoded + len(candidate.tokens) - 1, (candidate.seq,), wanted=True)
+        last = candidate.tokens[-1] if candidate.tokens else run.job.prompt[-1]
+        batch.add(last, run.end(candidate), (candidate.seq,), wanted=True)
     return Share(run, 0, slice(start, batch.wanted))
 
 

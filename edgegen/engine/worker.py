@@ -193,6 +193,8 @@ class Worker:
         if self._governor.threads != self._threads:
             self._threads = self._governor.threads
             self._backend.set_threads(self._threads)
+        for seq, pos in step.drops:
+            self._backend.drop(seq, pos)
         began = self._clock()
         logits = self._backend.decode(step.batch)
         self._governor.observe(len(step.batch), self._clock() - began)

@@ -495,8 +495,8 @@ def test_number_words_need_a_fact(lang: Lang, text: str, sections: list[Section]
 
 
 FORMS: list[tuple[Lang, str, str | None]] = [
-    ("en", "Have a look at {name}, it costs {price}.", None), ("en", "Have a look at {name}, it costs {price}", "form"),
-    ("en", "A. B. C. D {name} costs {price}.", "form"), ("en", 'Have a look at "{name}, it costs {price}.', "form"),
+    ("en", "Have a look at {name}, it costs {price}.", None), ("en", "Have a look at {name}, it costs {price}", "open"),
+    ("en", "A. B. C. D {name} costs {price}.", "form"), ("en", 'Have a look at "{name}, it costs {price}.', "open"),
     ("en", "Have a look <| at {name}, it costs {price}.", "form"),
     ("en", "Have a 看 look at {name}, it costs {price}.", "language"),
     ("en", "{name} is worth a look today. It is worth a look today at {price}.", "repetition"),
@@ -521,7 +521,7 @@ def test_form(lang: Lang, text: str, rule: str | None) -> None:
 def test_an_empty_text_is_refused() -> None:
     """Nothing to show is a violation, not an error."""
     prompt = slots.bind(Request("reason", "en", (item(),)))
-    assert rules(grounding.check([], prompt, tasks.get("reason"))) == {"form"}
+    assert rules(grounding.check([], prompt, tasks.get("reason"))) == {"open"}
 
 
 def test_required_facts() -> None:

@@ -271,3 +271,44 @@ def test_a_factory_that_fails_tells_the_caller() -> None:
 
     with pytest.raises(PackError, match="broken pack"):
         Engine(fail)
+
+
+def test_a_text_that_is_set_back_goes_on_from_there() -> None:
+    """Below a limit every second token is refused once; what stays is as long as asked for, and the cache is in step."""
+    refused: list[tuple[int, ...]] = []
+
+    def keep(written: Sequence[int], token: int, logprob: float) -> int:
+        assert logprob <= 0
+        if len(written) % 3 == 2 and tuple(written) not in refused:
+            refused.append(tuple(written))
+            return len(written) - 2
+        return len(written) + 1
+
+    with Engine(FakeBackend) as engine:
+        done = got(engine.submit(Job([50, 60], n=3, options=SHORT, keep=keep, patience=50)))
+        assert all(len(c.tokens) == SHORT.max_new_tokens for c in done)
+        assert {c.setbacks for c in done} > {0} or sum(c.setbacks for c in done) >= 3
+        alone = got(engine.submit(Job([50, 60, *done[0].tokens], n=1, options=GREEDY)))  # the backend checks every position
+        assert len(alone[0].tokens) == SHORT.max_new_tokens
+
+
+def test_setbacks_to_the_beginning_run_out_of_patience() -> None:
+    """A text that never pleases ends after `patience` setbacks, with nothing written."""
+    with Engine(FakeBackend) as engine:
+        (done,) = got(engine.submit(Job([50, 60], options=SHORT, keep=lambda *_: 0, patience=5)))
+    assert (done.tokens, done.finish, done.setbacks) == ((), "setbacks", 5)
+
+
+def test_enough_candidates_end_the_job() -> None:
+    """The others are spare."""
+    stop = frozenset({int(FakeBackend().eos or 0)})
+    with Engine(lambda: FakeBackend(scripted("ab"))) as engine:
+        done = got(engine.submit(Job([1], n=3, options=GREEDY, stop_ids=stop, enough=1)))
+    assert [c.finish for c in done].count("stop") >= 1 and {c.finish for c in done} <= {"stop", "spare"}
+
+
+@pytest.mark.parametrize("wrong", [{"patience": 0}, {"enough": 0}, {"keep": lambda *_: 0, "options": GREEDY}])
+def test_setbacks_check_their_options(wrong: dict[str, object]) -> None:
+    """At temperature 0 a text that is set back would only come again."""
+    with pytest.raises(OptionError):
+        Job([1], **wrong)  # type: ignore[arg-type]
