@@ -34,7 +34,7 @@ class ExplainOptions:
     """How a text is made. Every default of an explanation lives here."""
 
     n: int = 4
-    """Candidates that the model writes as one batch. 1 to 16."""
+    """Candidates that the model writes as one batch, fewer where its cache cannot hold so many. 1 to 16."""
     seed: int = 0
     """The same request with the same seed gives the same text. At least 0."""
     temperature: float | None = None
@@ -175,10 +175,11 @@ class Explainer:
             max_new_tokens=task.max_new_tokens,
             seed=options.seed,
         )
+        n = min(options.n, max(1, (engine.limits.n_cells - len(ids)) // sampling.max_new_tokens), engine.limits.sequences)
         veto = partial(_misplaced, decoder, prompt, task)
         keep = partial(_keep, decoder, prompt, task) if options.rewrite and sampling.temperature else None
         return Job(
-            ids, options.n, sampling, decoder.mask(prompt), frozenset({end}), veto=veto, keep=keep,
+            ids, n, sampling, decoder.mask(prompt), frozenset({end}), veto=veto, keep=keep,
             enough=_ENOUGH, deadline_s=options.deadline_s,
         )  # fmt: skip
 

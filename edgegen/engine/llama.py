@@ -35,7 +35,7 @@ class LlamaOptions:
     max_sequences: int = 17
     """Sequences in the cache: candidates of all running jobs, and one for the prompt that is kept. 1 to 256."""
     n_cells: int | None = None
-    """Tokens the cache holds in all sequences together; None takes twice n_ctx."""
+    """Tokens the cache holds in all sequences together; None takes twice n_ctx, and 2048 at least."""
     threads: int = 1
     """Threads for decoding. At least 1."""
     repacked: bool = False
@@ -106,7 +106,7 @@ class LlamaBackend:
         self._path, self._model, self._context = path, None, None
         header = read_header(path)
         self._n_ctx = _context_length(options.n_ctx, header.n_ctx_train, path)
-        self._n_cells = options.n_cells or 2 * self._n_ctx
+        self._n_cells = options.n_cells or max(2 * self._n_ctx, 2048)
         self._lib = _native()
         _LOG.verbose = options.verbose
         _LOG.errors.clear()
