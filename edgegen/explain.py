@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from statistics import fmean
 from typing import Any, Literal
 
 from edgegen import decode, grounding, safety, slots, tasks
@@ -24,8 +25,10 @@ from edgegen.slots import Prompt, Segment
 from edgegen.tasks import Task
 
 _ENOUGH = 2  # finished candidates to choose from: the slowest are not worth the wait
-_FORCED = -6.0
-"""Log-probability of a token that the mask forced on the model: from there on the text is off its course."""
+_FORCED, _FORCED_SLOT = -5.0, -3.75
+"""Log-probability of a token, and of a slot, that the mask forced on the model: from there on the text is off its course."""
+_UNLIKELY = -1.2
+"""Mean log-probability of a sentence that the model itself hardly believes in."""
 Source = Literal["model", "template"]
 
 
@@ -167,7 +170,7 @@ class Explainer:
         assert end is not None  # noqa: S101 - checked when the explainer was made
         ids = engine.encode(prompt.pieces)
         if task.choices:
-            paths = [engine.encode([choice]) for choice in prompt.request.choices]
+            paths = [engine.encode([choice]) for choice in tasks.likely(prompt.request)]
             sampling = SamplingOptions(temperature=0, max_new_tokens=max(map(len, paths)) + 1)
             return Job(ids, 1, sampling, None, frozenset({end}), decode.along(paths, end), deadline_s=options.deadline_s)
         sampling = SamplingOptions(
@@ -191,16 +194,20 @@ def _misplaced(decoder: Decoder, prompt: Prompt, task: Task, written: Sequence[i
     return bool(slot and before is not None and grounding.misplaced([*before, slot], prompt, task))
 
 
-def _keep(decoder: Decoder, prompt: Prompt, task: Task, written: Sequence[int], token: int, logprob: float) -> int:
+def _keep(
+    decoder: Decoder, prompt: Prompt, task: Task, written: Sequence[int], token: int, logprobs: Sequence[float]
+) -> int:
     """Sentence by sentence: one that says something wrong, that the mask forced, or that ends the text too early is set back."""
-    ends = token == decoder.end
-    if logprob >= _FORCED and not ends and token not in decoder.sentence_ends:
+    start, ends = decoder.sentence_start(written), token == decoder.end
+    if logprobs[-1] < (_FORCED if decoder.slot(token, prompt) is None else _FORCED_SLOT):
+        return start
+    if not ends and token not in decoder.sentence_ends:
         return len(written) + 1
     segments = decoder.segments(written if ends else [*written, token], prompt)
-    if logprob < _FORCED or segments is None:
-        return decoder.sentence_start(written)
+    if segments is None or fmean(logprobs[start:]) < _UNLIKELY:
+        return start
     faults = {violation.rule for violation in check(segments, prompt, task)[0]}
-    return decoder.sentence_start(written) if faults - (frozenset() if ends else grounding.UNFINISHED) else len(written) + 1
+    return start if faults - (frozenset() if ends else grounding.UNFINISHED) else len(written) + 1
 
 
 def _safe(request: Request) -> tuple[Request, tuple[str, ...]]:

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 
 from edgegen.domain import Lang
-from edgegen.marked import Text
+from edgegen.marked import Mark, Text
 from edgegen.patterns import REUSABLE
 from edgegen.verdict import Violation
 
@@ -17,6 +17,7 @@ _HAN = re.compile(r"[㐀-䶿一-鿿]")
 _LATIN = re.compile(r"[a-z]{2,}")
 _WORD = re.compile(r"[a-z']+")
 _PAIRS = ("“”", "「」", "『』", "()", "（）")
+_BULLETS = ("- ", "• ", "* ", "· ")
 _MARK = re.compile(r"⟨\w+⟩")
 
 
@@ -35,7 +36,18 @@ def repetition(text: Text) -> list[Violation]:
 def said_twice(text: Text) -> list[Violation]:
     """Facts that the text shows more than once; names and the like may come again."""
     once = Counter(m.slot.index for m in text.marks if m.key != "label" and m.slot.fact.key not in REUSABLE)
-    return [Violation("repetition", slot.text, "said twice") for slot in text.prompt.slots if once[slot.index] > 1]
+    again = [slot for slot in text.prompt.slots if once[slot.index] > 1]
+    for line in _lines(text):
+        within = Counter(m.slot.index for m in line)
+        again += [m.slot for m in line if m.slot.fact.key == "name" and within[m.slot.index] > 1]
+    heads = Counter(line[0].slot.index for line in _lines(text) if line and text.marked[: line[0].start].endswith(_BULLETS))
+    again += [slot for slot in text.prompt.slots if slot.fact.key == "name" and heads[slot.index] > 1]
+    return [Violation("repetition", slot.text, "said twice") for slot in again]
+
+
+def _lines(text: Text) -> list[list[Mark]]:
+    """The slots of each sentence, or of each line of a list."""
+    return [list(sentence.marks) for sentence in text.sentences]
 
 
 def _repeated(line: str, lang: Lang) -> list[Violation]:

@@ -27,6 +27,8 @@ _ANCHORS = {"item": "name", "by": "source", "reason": "point"}
 _BARE = {"en": 24, "zh": 6}  # so many letters beside a recommender's name hold nothing that it says: "according to ⟨source⟩"
 _CURRENCY = re.compile(r"[$€£¥￥₩₹]|\b(?:usd|rmb|cny|eur)\b", re.IGNORECASE)
 _QUOTED = re.compile(r"[\"“‘「『'] ?$")
+# Phrases that no word for a number follows: `⟨color⟩ of similar shoppers` says nothing true.
+_PLAIN = frozenset({"brand", "color", "flavor", "material", "origin", "returns", "scent", "season", "shipping", "warranty"})
 _COUNTED = frozenset({Kind.COUNT, Kind.NUMBER, Kind.RATING, Kind.ASPECT})
 
 
@@ -162,7 +164,7 @@ def _before(text: Text) -> list[Violation]:
 
 
 def _after(text: Text, mark: Mark) -> Iterator[Violation]:
-    if mark.number and text.table.any_after.match(text.marked, mark.end):
+    if (mark.number or mark.key in _PLAIN) and text.table.any_after.match(text.marked, mark.end):
         for rule in text.table.contexts:
             match = rule.after.match(text.marked, mark.end) if rule.after else None
             if match:

@@ -62,8 +62,8 @@ Constraint = Callable[[tuple[int, ...]], Sequence[int]]
 Veto = Callable[[Sequence[int], int], bool]
 """Whether a token must not follow the tokens written so far. Asked only of tokens that were drawn."""
 
-Keep = Callable[[Sequence[int], int, float], int]
-"""How much of a text stays, given what is written, the token drawn for it and its log-probability.
+Keep = Callable[[Sequence[int], int, Sequence[float]], int]
+"""How much of a text stays, given what is written, the token drawn for it, and the log-probabilities of all these tokens.
 
 One more than is written takes the token; so many or fewer set the text back to that length, to be written anew from there.
 """

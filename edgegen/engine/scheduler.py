@@ -205,11 +205,11 @@ class Run:
     def _append(self, i: int, token: int, logprob: float) -> tuple[int, int | None]:
         candidate, job = self.candidates[i], self.job
         candidate.stale = False
-        stays = job.keep(candidate.tokens, token, logprob) if job.keep else len(candidate.tokens) + 1
+        candidate.logprobs.append(logprob)
+        stays = job.keep(candidate.tokens, token, candidate.logprobs) if job.keep else len(candidate.tokens) + 1
         if stays <= len(candidate.tokens):
             candidate.set_back(stays, job.patience)
             return i, None
-        candidate.logprobs.append(logprob)
         if token in self.job.stop_ids:
             candidate.finish = "stop"
             return i, None

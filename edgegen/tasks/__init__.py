@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ from edgegen.errors import DataError, UsageError
 from edgegen.patterns import Pattern, View
 from edgegen.slots import Prompt, Segment
 
+_WORD = re.compile(r"[一-鿿]+|[^\W_一-鿿]+")
+_CLOSE = 0.8  # of the best score: near enough for the model to decide
+_ABOVE = 0.3  # what the names above the last one count
 EVIDENCE = (
     "similar_shoppers", "also_bought", "liked", "bought", "viewed", "match", "quote", "trending", "new", "sales", "rating",
     "reviews", "discount", "price", "feature", "material", "style", "flavor", "scent", "occasion", "audience", "color",
@@ -67,7 +71,7 @@ class Task:
     whole: tuple[str, ...] = ()
     max_new_tokens: int = 96
     max_sentences: int = 3
-    temperature: float = 0.7
+    temperature: float = 0.5
     choices: bool = False
     template: Mapping[Lang, tuple[Line, ...]] | None = None
 
@@ -92,7 +96,7 @@ class Task:
     def draft(self, prompt: Prompt) -> list[Segment]:
         """The template text for a prompt, as segments."""
         if self.choices:
-            return _closest(prompt.request)
+            return [likely(prompt.request)[0]]
         if self.template is None:
             raise DataError(f"Task {self.name!r} has no template.")
         view = View(prompt)
@@ -107,16 +111,36 @@ class Task:
         return out
 
 
-def _closest(request: Request) -> list[Segment]:
-    """The choice that shares most of its letters, in pairs, with the request's words; the first among equals."""
-    words = " ".join(str(fact.value) for section in request.sections for fact in section)
-    known = _bigrams(words)
-    return [max(request.choices, key=lambda choice: len(known & _bigrams(choice)) / (1 + len(_bigrams(choice))))]
+def likely(request: Request) -> tuple[str, ...]:
+    """The choices that share most with the request's words, best first: all that come close to the best one.
+
+    A path's last name counts most, by whole words and by letters. Where nothing is shared, every choice is as likely.
+    """
+    title, whole = _parts(_words(request)[0]), _parts(" ".join(_words(request)))
+    scores = {choice: _shared(choice, title, whole) for choice in request.choices}
+    best = max(scores.values())
+    found = [choice for choice in request.choices if scores[choice] >= _CLOSE * best]
+    return tuple(sorted(found, key=lambda choice: -scores[choice]))
 
 
-def _bigrams(text: str) -> set[str]:
-    folded = text.casefold()
-    return {folded[i : i + 2] for i in range(len(folded) - 1)}
+def _words(request: Request) -> list[str]:
+    return [str(fact.value) for section in request.sections for fact in section] or [""]
+
+
+def _shared(choice: str, title: set[str], whole: set[str]) -> float:
+    *above, name = choice.split(" > ")
+    last, rest = _parts(name), _parts(" ".join(above))
+    return len(title & last) / max(1, len(last)) + _ABOVE * len(whole & rest) / max(1, len(rest))
+
+
+def _parts(text: str) -> set[str]:
+    """Words without a plural s, runs of three letters, pairs of Chinese characters."""
+    out: set[str] = set()
+    for word in _WORD.findall(text.casefold()):
+        size = 2 if word > "一" else 3
+        out |= {f"{word.removesuffix('s')} "} if size == 3 else set()
+        out |= {word[i : i + size] for i in range(max(1, len(word) - size + 1))}
+    return out
 
 
 def _scopes(line: Line, prompt: Prompt) -> list[int | None]:

@@ -74,7 +74,7 @@ def test_file_is_resumed(catalogue: Path, tmp_path: Path) -> None:
 def test_full_disk(catalogue: Path, tmp_path: Path) -> None:
     """Where no space is left, one line says so; what was written is whole, and --resume completes it."""
     out = tmp_path / "texts.jsonl"
-    limit = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (1500, 1500)); "
+    limit = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (700, 700)); "
     code = limit + "from edgegen.cli import main; sys.exit(main(sys.argv[1:]))"
     command = [sys.executable, "-c", code, "explain", str(catalogue), "--out", str(out)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -277,8 +277,8 @@ def test_a_text_that_is_set_back_goes_on_from_there() -> None:
     """Below a limit every second token is refused once; what stays is as long as asked for, and the cache is in step."""
     refused: list[tuple[int, ...]] = []
 
-    def keep(written: Sequence[int], token: int, logprob: float) -> int:
-        assert logprob <= 0
+    def keep(written: Sequence[int], token: int, logprobs: Sequence[float]) -> int:
+        assert len(logprobs) == len(written) + 1 and max(logprobs) <= 0
         if len(written) % 3 == 2 and tuple(written) not in refused:
             refused.append(tuple(written))
             return len(written) - 2
