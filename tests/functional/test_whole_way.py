@@ -7,12 +7,14 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 import torch
+from textual.pilot import Pilot
+from textual.widgets import DataTable, Static
 from transformers import GPT2LMHeadModel
 
 from edgegen.train import lora, pairs, tokenizer
@@ -95,9 +97,15 @@ async def test_shown_in_the_terminal(address: str) -> None:
     """The terminal shows the explanation of a product of the sample catalogue."""
     app = make_app(address)
     async with app.run_test(size=(120, 40)) as pilot:
+        await until(pilot, lambda: bool(app.query_one(DataTable).row_count))
         await pilot.press("enter")
-        for _ in range(400):
-            await pilot.pause(0.05)
-            if app.query_one("#text").content:  # type: ignore[attr-defined]
-                break
-        assert PHRASE.strip() in str(app.query_one("#text").content)  # type: ignore[attr-defined]
+        await until(pilot, lambda: PHRASE.strip() in str(app.query_one("#text", Static).content))
+
+
+async def until(pilot: Pilot[None], there: Callable[[], bool]) -> None:
+    """Wait for a condition; fail after a minute."""
+    for _ in range(1200):
+        if there():
+            return
+        await pilot.pause(0.05)
+    raise AssertionError("it did not come about")
