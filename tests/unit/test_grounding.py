@@ -595,3 +595,13 @@ def test_puffery_fails_and_soft_phrasing_passes(lang: Lang) -> None:
         assert "claim" in rules(check(text, PLAIN, lang=lang)), text
     for text in SOFT[lang].splitlines():
         assert rules(check(text, PLAIN, lang=lang)) == set(), text
+
+
+def test_a_name_comes_once_in_a_sentence_and_heads_one_line() -> None:
+    """A product that is named again in the same breath, or has two lines of a list, is a text off its course."""
+    assert rules(check("{name}, {name}: it costs {price}.", [item(known("price"))])) == {"repetition"}
+    assert rules(check("{name} costs {price}. {name} may be worth a look.", [item(known("price"))])) == set()
+    two = [item(known("price")), Section("item", (Fact("name", "Cup", Kind.TEXT), known("price")))]
+    lines = "A list:\n- {1.name}: it costs {1.price}.\n- {2.name}: it costs {2.price}."
+    assert rules(check(lines, two, "list")) == set()
+    assert rules(check(lines + "\n- {1.name}: worth a look.", two, "list")) == {"repetition"}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edgegen import explain, slots, tasks
-from edgegen.domain import LANGS, Lang, Request, Section
+from edgegen.domain import LANGS, Fact, Kind, Lang, Request, Section
 from edgegen.errors import DataError, UsageError
 from edgegen.train.corpus import generate
 from edgegen.train.pairs import Pair
@@ -67,3 +67,24 @@ def test_category_chooses_the_closest_without_a_model() -> None:
     request = Request("category", "en", pair.request.sections, ("Music > Violins", pair.text))
     task = tasks.get("category")
     assert task.draft(task.prompt(request)) == [pair.text]
+
+
+@pytest.mark.parametrize(
+    ("words", "first"),
+    [
+        ("Retro USB hub for students", "Electronics > Hubs"), ("三人帐篷 防雨", "户外 > 露营 > 帐篷"),
+        ("Family tents", "Sports > Tents"),
+    ],
+)
+def test_likely_paths_come_first(words: str, first: str) -> None:
+    """The path whose last name is among the words wins over one that shares letters; far ones are left out."""
+    paths = ("Sports > Tents", "Electronics > Hubs", "户外 > 露营 > 帐篷", "户外 > 露营 > 睡袋")
+    request = Request("category", "en", (Section("item", (Fact("title_words", words, Kind.PHRASE),)),), paths)
+    assert tasks.likely(request)[0] == first
+    assert len(tasks.likely(request)) < len(paths)
+
+
+def test_every_path_is_likely_where_nothing_is_shared() -> None:
+    """The model decides alone then."""
+    request = Request("category", "en", (Section("item", (Fact("title_words", "zzz", Kind.PHRASE),)),), ("A > Bcd", "E > Fgh"))
+    assert set(tasks.likely(request)) == {"A > Bcd", "E > Fgh"}
