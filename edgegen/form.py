@@ -42,7 +42,18 @@ def said_twice(text: Text) -> list[Violation]:
         again += [m.slot for m in line if m.slot.fact.key == "name" and within[m.slot.index] > 1]
     heads = Counter(line[0].slot.index for line in _lines(text) if line and text.marked[: line[0].start].endswith(_BULLETS))
     again += [slot for slot in text.prompt.slots if slot.fact.key == "name" and heads[slot.index] > 1]
-    return [Violation("repetition", slot.text, "said twice") for slot in again]
+    return [Violation("repetition", slot.text, "said twice") for slot in again] + _two_heads(text)
+
+
+def _two_heads(text: Text) -> list[Violation]:
+    """Lines of a list that name two products or two recommenders: what follows would be told of the wrong one."""
+    wrong = []
+    for line in _lines(text):
+        heads = {m.slot.section: m for m in line if m.key in ("name", "source")}
+        if len(heads) > 1 and text.marked[: line[0].start].endswith(_BULLETS):
+            second = max(heads.values(), key=lambda m: m.start).slot.text
+            wrong.append(Violation("mixed", second, "a second name in the same line"))
+    return wrong
 
 
 def _lines(text: Text) -> list[list[Mark]]:

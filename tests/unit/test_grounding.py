@@ -605,3 +605,4 @@ def test_a_name_comes_once_in_a_sentence_and_heads_one_line() -> None:
     lines = "A list:\n- {1.name}: it costs {1.price}.\n- {2.name}: it costs {2.price}."
     assert rules(check(lines, two, "list")) == set()
     assert rules(check(lines + "\n- {1.name}: worth a look.", two, "list")) == {"repetition"}
+    assert "mixed" in rules(check("A list:\n- {1.name}: {2.name}, it costs {2.price}.", two, "list"))
