@@ -31,6 +31,24 @@ EVIDENCE = (
 )  # fmt: skip
 
 
+ITEM_LINES: Mapping[Lang, tuple[str, ...]] = {
+    "en": (
+        "- {name}: made for {audience}.", "- {name}: a pick for {occasion}.", "- {name}: it is {is}.",
+        "- {name}: it has {has}.", "- {name}: it costs {price}.", "- {name}: it comes in {color}.",
+        "- {name}: its size is {size}.", "- {name}: it holds {capacity}.", "- {name}: it weighs {weight}.",
+        "- {name}: rated {rating}.", "- {name}: from {brand}.", "- {name}: from {origin}.",
+        "- {name}: a {category} pick.",
+    ),
+    "zh": (
+        "- {name}：适合{audience}。", "- {name}：适合{occasion}。", "- {name}：它{is}。", "- {name}：带有{has}。",
+        "- {name}：售价{price}。", "- {name}：颜色为{color}。", "- {name}：尺寸为{size}。", "- {name}：容量为{capacity}。",
+        "- {name}：重量为{weight}。", "- {name}：顾客评分{rating}。", "- {name}：由{brand}出品。", "- {name}：产自{origin}。",
+        "- {name}：属于{category}。",
+    ),
+}  # fmt: skip
+"""What can be said of nearly any product, for templates with a line for each."""
+
+
 @dataclass(frozen=True, slots=True)
 class Needs:
     """How many sections with a label a request must have, and which facts each of them."""

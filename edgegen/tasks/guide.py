@@ -1,6 +1,6 @@
 """How to choose within a category: what to look at, and some products as examples."""
 
-from edgegen.tasks import Line, Needs, Task
+from edgegen.tasks import ITEM_LINES, Line, Needs, Task
 
 # The lines about the category say `each="guide"`: a lone item's own category must not stand in for it.
 TASK = Task(
@@ -33,18 +33,7 @@ TASK = Task(
                     "- {name}: comes with {feature}.",
                     "- {name}: made of {material}.",
                     "- {name}, {attr.key}: {attr}.",
-                    "- {name}: made for {audience}.",
-                    "- {name}: a pick for {occasion}.",
-                    "- {name}: it is {is}.",
-                    "- {name}: it has {has}.",
-                    "- {name}: it costs {price}.",
-                    "- {name}: it comes in {color}.",
-                    "- {name}: its size is {size}.",
-                    "- {name}: it holds {capacity}.",
-                    "- {name}: it weighs {weight}.",
-                    "- {name}: rated {rating}.",
-                    "- {name}: from {brand}.",
-                    "- {name}: a {category} pick.",
+                    *ITEM_LINES["en"],
                     "- {name}: an option to compare.",
                     "- {name}.",
                 ),
@@ -74,18 +63,7 @@ TASK = Task(
                     "- {name}：带有{feature}(，售价{price}|)。",
                     "- {name}：{material}材质(，售价{price}|)。",
                     "- {name}：{attr.key}为{attr}(，售价{price}|)。",
-                    "- {name}：适合{audience}。",
-                    "- {name}：适合{occasion}。",
-                    "- {name}：它{is}。",
-                    "- {name}：带有{has}。",
-                    "- {name}：售价{price}。",
-                    "- {name}：颜色为{color}。",
-                    "- {name}：尺寸为{size}。",
-                    "- {name}：容量为{capacity}。",
-                    "- {name}：重量为{weight}。",
-                    "- {name}：顾客评分{rating}。",
-                    "- {name}：由{brand}出品。",
-                    "- {name}：属于{category}。",
+                    *ITEM_LINES["zh"],
                     "- {name}：可以拿来对照。",
                     "- {name}。",
                 ),

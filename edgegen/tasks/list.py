@@ -1,6 +1,6 @@
 """A shopping list: a line with a reason for every item."""
 
-from edgegen.tasks import Line, Needs, Task
+from edgegen.tasks import ITEM_LINES, Line, Needs, Task
 
 TASK = Task(
     name="list",
@@ -24,19 +24,7 @@ TASK = Task(
                     "- {name}: made of {material}.",
                     "- {name}: {discount} off now.",
                     "- {name}, {attr.key}: {attr}.",
-                    "- {name}: made for {audience}.",
-                    "- {name}: a pick for {occasion}.",
-                    "- {name}: it is {is}.",
-                    "- {name}: it has {has}.",
-                    "- {name}: it costs {price}.",
-                    "- {name}: it comes in {color}.",
-                    "- {name}: its size is {size}.",
-                    "- {name}: it holds {capacity}.",
-                    "- {name}: it weighs {weight}.",
-                    "- {name}: rated {rating}.",
-                    "- {name}: from {brand}.",
-                    "- {name}: from {origin}.",
-                    "- {name}: a {category} pick.",
+                    *ITEM_LINES["en"],
                     "- {name}: worth a look.",
                     "- {name}.",
                 ),
@@ -59,18 +47,7 @@ TASK = Task(
                     "- {name}：{material}材质(，售价{price}|)。",
                     "- {name}：适合{occasion}(，售价{price}|)。",
                     "- {name}：{attr.key}为{attr}(，售价{price}|)。",
-                    "- {name}：适合{audience}。",
-                    "- {name}：它{is}。",
-                    "- {name}：带有{has}。",
-                    "- {name}：售价{price}。",
-                    "- {name}：颜色为{color}。",
-                    "- {name}：尺寸为{size}。",
-                    "- {name}：容量为{capacity}。",
-                    "- {name}：重量为{weight}。",
-                    "- {name}：顾客评分{rating}。",
-                    "- {name}：由{brand}出品。",
-                    "- {name}：产自{origin}。",
-                    "- {name}：属于{category}。",
+                    *ITEM_LINES["zh"],
                     "- {name}：可以放进备选。",
                     "- {name}。",
                 ),
