@@ -57,7 +57,7 @@ def test_texts_vary(task: str, lang: Lang) -> None:
 
 
 def test_no_sentence_is_frequent_in_the_whole() -> None:
-    """Over all tasks and languages; `edgegen train corpus` prints the figure of the whole corpus (under 0.2 %)."""
+    """Over all tasks and languages; `edgegen train corpus` prints the figure of the whole corpus."""
     texts = [as_read(pair) for task, lang in ALL for pair in generate.pairs(task, lang, "train", 60, seed=8)]
     assert diversity(texts).top_sentence < 0.004
 
