@@ -83,7 +83,8 @@ def evaluate(
 
 
 def _wrong_values(answer: Explanation) -> bool:
-    values = [*(slot.text for slot in answer.prompt.slots), *answer.prompt.request.choices]
+    request = answer.prompt.request
+    values = [*(slot.text for slot in tasks.get(answer.task).prompt(request).slots), *request.choices]
     return scores.wrong_values(answer.text, values)
 
 
@@ -116,7 +117,7 @@ def _against_references(answers: Sequence[Explanation], cases: Sequence[Case], l
     Random(0).shuffle(shuffled)
     systems = {
         "model": texts,
-        "template": [slots.render(handler.draft(answer.prompt), lang) for answer in answers],
+        "template": [slots.render(handler.draft(handler.prompt(case.request)), lang) for case in cases],
         "shuffled": shuffled,
         "constant": [references[0]] * len(texts),
     }

@@ -10,10 +10,11 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from random import Random
 from statistics import fmean
 from typing import Any, Literal
 
-from edgegen import decode, grounding, safety, slots, tasks
+from edgegen import decode, grounding, safety, selection, slots, tasks
 from edgegen.decode import Decoder
 from edgegen.domain import Fact, Request, Section
 from edgegen.engine.loop import Engine
@@ -69,8 +70,8 @@ class Rejected:
 class Explanation:
     """The answer. `withheld` are facts that were kept from the text; `timings` are seconds.
 
-    `prompt` is what the text was made from; `candidates` is all that the model wrote, likeliest first, before any check,
-    None where it is not text.
+    `prompt` is what the model was told to tell, its `request` all that was known; `candidates` is all that the model wrote,
+    likeliest first, before any check, None where it is not text.
     """
 
     task: str
@@ -134,7 +135,7 @@ class Explainer:
         started = time.perf_counter()
         task = tasks.get(request.task)
         request, withheld = _safe(request)
-        prompt = task.prompt(request)
+        prompt = _prompt(request, task, options.seed)
         note, rejected, timings, tokens = None, list[Rejected](), dict[str, float](), 0
         found: list[list[Segment] | None] = []
         chosen: tuple[list[Segment], Source, tuple[Claim, ...]] | None = None
@@ -143,7 +144,7 @@ class Explainer:
             chosen, rejected = _choose(found, prompt, task)
         except (BusyError, PromptTooLongError, EngineError) as error:
             note = str(error)
-        segments, source, claims = chosen or _template(prompt, task)
+        segments, source, claims = chosen or _template(task.prompt(request), task)
         timings["total_s"] = time.perf_counter() - started
         text = slots.render(segments, request.lang)
         return Explanation(
@@ -187,6 +188,14 @@ class Explainer:
         )  # fmt: skip
 
 
+def _prompt(request: Request, task: Task, seed: int) -> Prompt:
+    """The prompt for a request: all of it for a task that chooses, else the facts that this seed tells."""
+    if task.choices:
+        return task.prompt(request)
+    task.check(request)
+    return selection.prompt(request, selection.choose(request, task, Random(f"{seed}/{request}")))
+
+
 def _misplaced(decoder: Decoder, prompt: Prompt, task: Task, written: Sequence[int], token: int) -> bool:
     """The mask as far as it depends on the text so far: whether a token writes a slot that cannot stand there."""
     slot = decoder.slot(token, prompt)
@@ -194,9 +203,7 @@ def _misplaced(decoder: Decoder, prompt: Prompt, task: Task, written: Sequence[i
     return bool(slot and before is not None and grounding.misplaced([*before, slot], prompt, task))
 
 
-def _keep(
-    decoder: Decoder, prompt: Prompt, task: Task, written: Sequence[int], token: int, logprobs: Sequence[float]
-) -> int:
+def _keep(decoder: Decoder, prompt: Prompt, task: Task, written: Sequence[int], token: int, logprobs: Sequence[float]) -> int:
     """Sentence by sentence: one that says something wrong, that the mask forced, or that ends the text too early is set back."""
     start, ends = decoder.sentence_start(written), token == decoder.end
     if logprobs[-1] < (_FORCED if decoder.slot(token, prompt) is None else _FORCED_SLOT):

@@ -36,12 +36,13 @@ def repetition(text: Text) -> list[Violation]:
 def said_twice(text: Text) -> list[Violation]:
     """Facts that the text shows more than once; names and the like may come again."""
     once = Counter(m.slot.index for m in text.marks if m.key != "label" and m.slot.fact.key not in REUSABLE)
-    again = [slot for slot in text.prompt.slots if once[slot.index] > 1]
+    shown = {m.slot.index: m.slot for m in text.marks}
+    again = [slot for index, slot in shown.items() if once[index] > 1]
     for line in _lines(text):
         within = Counter(m.slot.index for m in line)
         again += [m.slot for m in line if m.slot.fact.key == "name" and within[m.slot.index] > 1]
     heads = Counter(line[0].slot.index for line in _lines(text) if line and text.marked[: line[0].start].endswith(_BULLETS))
-    again += [slot for slot in text.prompt.slots if slot.fact.key == "name" and heads[slot.index] > 1]
+    again += [slot for index, slot in shown.items() if slot.fact.key == "name" and heads[index] > 1]
     return [Violation("repetition", slot.text, "said twice") for slot in again] + _two_heads(text)
 
 

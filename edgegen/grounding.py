@@ -47,6 +47,11 @@ def check(segments: Sequence[Segment], prompt: Prompt, task: Task) -> Verdict:
     return Verdict(tuple(violations), tuple(dict.fromkeys(shown + found)))
 
 
+def claimed(segments: Sequence[Segment], prompt: Prompt, task: Task) -> list[Claim]:
+    """What the words of a text claim, as far as its facts bear it out."""
+    return _claims(marked.read(segments, prompt, task))[0]
+
+
 def misplaced(segments: Sequence[Segment], prompt: Prompt, task: Task) -> bool:
     """Whether the slot that a text in the making ends with cannot stand there, whatever may follow."""
     text = marked.read(segments, prompt, task)

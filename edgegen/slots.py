@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from edgegen import addresses, locale, schema
-from edgegen.domain import Fact, Kind, Lang, Level, Policy, Request
+from edgegen.domain import Fact, Kind, Lang, Level, Policy, Request, Section
 from edgegen.errors import DataError
 
 MAX_SLOTS = addresses.COUNT
@@ -104,12 +104,13 @@ class _Binder:
         self.slots.append(Slot(index, text, fact, section, part))
         self.pieces.append(self.slots[-1].control)
 
-    def begin(self, label: str) -> None:
-        """Open a section."""
-        self.label = label
-        self.sections[label] += 1
-        self.control("<|s|>")
-        self.text(label)
+    def begin(self, section: Section) -> None:
+        """Open a section; an empty one is counted, not shown."""
+        self.label = section.label
+        self.sections[section.label] += 1
+        if section.facts:
+            self.control("<|s|>")
+            self.text(section.label)
 
     def words(self, text: str, fact: Fact, section: int) -> None:
         """Show words, with every number in them as a slot."""
@@ -141,7 +142,7 @@ def bind(request: Request) -> Prompt:
     binder.control("<|lang|>")
     binder.text(request.lang)
     for index, section in enumerate(request.sections):
-        binder.begin(section.label)
+        binder.begin(section)
         for fact in section:
             _bind_fact(binder, fact, index)
     binder.control("<|text|>")

@@ -12,7 +12,7 @@ import pkgutil
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 
 from edgegen import patterns, slots
@@ -70,13 +70,25 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
+class Tells:
+    """How much of the sections with a label a text tells: counts to draw from. `sections` empty: of all of them.
+
+    `facts` counts what comes beside the facts that must be named.
+    """
+
+    facts: tuple[int, ...] = (0, 1)
+    sections: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
     """One kind of text.
 
     `mentions` are keys whose facts the text must name (of every item when the task writes about several); `shows` is how
     many further facts it must use. `any_of` are keys of which the text must use one, where there is one; `every` are section
-    labels each of which must contribute a fact, `whole` those whose facts must all be there. `max_new_tokens` bounds the
-    text, `choices` marks a task that is decoded along a given list of texts and not freely.
+    labels each of which must contribute a fact, `whole` those whose facts must all be there. `tells` says, by label, how much
+    a text tells (`edgegen.selection`). `max_new_tokens` bounds the text; `choices` marks a task that is decoded along a given
+    list of texts and not freely.
     """
 
     name: str
@@ -87,6 +99,7 @@ class Task:
     any_of: tuple[str, ...] = ()
     every: tuple[str, ...] = ()
     whole: tuple[str, ...] = ()
+    tells: Mapping[str, Tells] = field(default_factory=dict)
     max_new_tokens: int = 96
     max_sentences: int = 3
     temperature: float = 0.5

@@ -1,6 +1,6 @@
 """How to choose within a category: what to look at, and some products as examples."""
 
-from edgegen.tasks import ITEM_LINES, Line, Needs, Task
+from edgegen.tasks import ITEM_LINES, Line, Needs, Task, Tells
 
 # The lines about the category say `each="guide"`: a lone item's own category must not stand in for it.
 TASK = Task(
@@ -8,6 +8,7 @@ TASK = Task(
     about="how to choose within a category",
     needs=(Needs("guide", facts=("category", "criterion")), Needs("item", least=0, most=3, facts=("name",))),
     mentions=("category",),
+    tells={"guide": Tells((2, 3, 4)), "item": Tells((1,), sections=(0, 1, 2))},
     max_new_tokens=160,
     max_sentences=10,
     template={

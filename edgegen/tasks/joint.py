@@ -1,6 +1,6 @@
 """What several recommenders agree on: one text that gives the evidence of each."""
 
-from edgegen.tasks import Line, Needs, Task
+from edgegen.tasks import Line, Needs, Task, Tells
 
 TASK = Task(
     name="joint",
@@ -8,6 +8,7 @@ TASK = Task(
     needs=(Needs("item", facts=("name",)), Needs("by", least=2, most=4, facts=("source",))),
     shows=2,
     every=("by",),
+    tells={"item": Tells((0, 0, 1)), "by": Tells((1,))},
     max_new_tokens=176,
     max_sentences=7,
     template={

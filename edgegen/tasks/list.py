@@ -1,12 +1,13 @@
 """A shopping list: a line with a reason for every item."""
 
-from edgegen.tasks import ITEM_LINES, Line, Needs, Task
+from edgegen.tasks import ITEM_LINES, Line, Needs, Task, Tells
 
 TASK = Task(
     name="list",
     about="a shopping list with a reason for every item",
     needs=(Needs("list", least=0), Needs("item", least=2, most=6, facts=("name",))),
     shows=2,
+    tells={"list": Tells((1, 2)), "item": Tells((1, 1, 1, 2))},
     max_new_tokens=200,
     max_sentences=14,
     template={

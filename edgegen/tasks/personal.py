@@ -1,12 +1,13 @@
 """Why this product for this shopper: from what they like, need, spend, or looked at before."""
 
-from edgegen.tasks import Line, Needs, Task
+from edgegen.tasks import Line, Needs, Task, Tells
 
 TASK = Task(
     name="personal",
     about="why this product for one shopper's profile and history",
     needs=(Needs("item", facts=("name",)), Needs("shopper", least=0)),
     any_of=("likes", "need", "budget", "liked", "bought", "viewed", "match"),
+    tells={"item": Tells((0, 1, 1, 2)), "shopper": Tells((0, 1, 1, 2))},
     template={
         "en": (
             Line((

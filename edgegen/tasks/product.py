@@ -1,12 +1,13 @@
 """A brief product description, which is also the spoken introduction of a live sale."""
 
-from edgegen.tasks import Line, Needs, Task
+from edgegen.tasks import Line, Needs, Task, Tells
 
 TASK = Task(
     name="product",
     about="a brief product description, also spoken in a live sale",
     needs=(Needs("item", facts=("name",)),),
     shows=2,
+    tells={"item": Tells((2, 3, 4))},
     max_new_tokens=128,
     max_sentences=5,
     template={

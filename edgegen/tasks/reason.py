@@ -1,11 +1,12 @@
 """Why this product: one or two sentences."""
 
-from edgegen.tasks import Line, Needs, Task
+from edgegen.tasks import Line, Needs, Task, Tells
 
 TASK = Task(
     name="reason",
     about="why this product, in one or two sentences",
     needs=(Needs("item", facts=("name",)),),
+    tells={"item": Tells((1, 1, 2, 2, 3))},
     template={
         "en": (
             Line((

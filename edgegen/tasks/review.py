@@ -1,6 +1,6 @@
 """A draft of a review, from nothing but the shopper's own ratings of aspects."""
 
-from edgegen.tasks import Line, Needs, Task
+from edgegen.tasks import Line, Needs, Task, Tells
 
 
 def _several(before: str, level: str, between: str, after: str) -> str:
@@ -14,6 +14,7 @@ TASK = Task(
     needs=(Needs("item", facts=("name",)), Needs("ratings")),
     shows=2,
     whole=("ratings",),
+    tells={"item": Tells((0,))},
     max_new_tokens=120,
     max_sentences=8,
     template={

@@ -1,11 +1,12 @@
 """Suggestions related to a search, with a reason for every product."""
 
-from edgegen.tasks import ITEM_LINES, Line, Needs, Task
+from edgegen.tasks import ITEM_LINES, Line, Needs, Task, Tells
 
 TASK = Task(
     name="search",
     about="suggestions related to a search, with reasons",
     needs=(Needs("query", facts=("query",)), Needs("item", most=4, facts=("name",))),
+    tells={"query": Tells((0,)), "item": Tells((1, 1, 1, 2))},
     max_new_tokens=128,
     max_sentences=10,
     template={

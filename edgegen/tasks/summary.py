@@ -1,12 +1,13 @@
 """A long list of reasons condensed to its key points."""
 
-from edgegen.tasks import Line, Needs, Task
+from edgegen.tasks import Line, Needs, Task, Tells
 
 TASK = Task(
     name="summary",
     about="a long list of reasons condensed to its key points",
     needs=(Needs("item", facts=("name",)), Needs("reason", least=3, most=8, facts=("point",))),
     shows=2,
+    tells={"item": Tells((0,)), "reason": Tells((0, 0, 0, 1), sections=(2, 3, 4))},
     max_new_tokens=112,
     max_sentences=5,
     template={

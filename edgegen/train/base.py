@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field, fields
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -65,14 +67,19 @@ def read(path: Path) -> Recipe:
 def corpus(recipe: Recipe, folder: Path, say: Say, splits: Sequence[Split] = SPLITS) -> None:
     """Write splits of the corpus as JSONL, one file a task, language and split; files that are there are kept."""
     folder.mkdir(parents=True, exist_ok=True)
-    for split, task, lang in _files():
-        path = _path(folder, split, task, lang)
-        if split in splits and not path.exists():
-            count = _count(recipe, split, task)
-            part = path.with_suffix(".partial")
-            pairs.write(part, generate.pairs(task, lang, split, count, recipe.seed))
-            part.replace(path)
-            say(f"corpus: {path.name}, {count} pairs")
+    missing = [which for which in _files() if which[0] in splits and not _path(folder, *which).exists()]
+    # Started anew and not forked: a fork of a process that holds native threads may hang.
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+        for done in as_completed([pool.submit(_write, recipe, folder, *which) for which in missing]):
+            say(done.result())
+
+
+def _write(recipe: Recipe, folder: Path, split: Split, task: str, lang: Lang) -> str:
+    path, count = _path(folder, split, task, lang), _count(recipe, split, task)
+    part = path.with_suffix(".partial")
+    pairs.write(part, generate.pairs(task, lang, split, count, recipe.seed))
+    part.replace(path)
+    return f"corpus: {path.name}, {count} pairs"
 
 
 def _files() -> Iterator[tuple[Split, str, Lang]]:

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerFast
 
-from edgegen import slots, tasks
+from edgegen import grounding, selection, slots, tasks
 from edgegen.errors import DataError
 from edgegen.slots import END, SPECIALS
 from edgegen.train.pairs import Pair
@@ -49,10 +49,16 @@ class Encoder:
         return ids
 
     def pair(self, pair: Pair) -> Example:
-        """Ids of a pair."""
-        prompt = tasks.get(pair.request.task).prompt(pair.request)
+        """Ids of a pair: the prompt shows the facts that its text tells."""
+        task = tasks.get(pair.request.task)
+        prompt = task.prompt(pair.request)
+        segments = slots.parse(pair.text, prompt)
+        if not task.choices:
+            plan = selection.told(segments, pair.request, grounding.claimed(segments, prompt, task))
+            prompt = selection.prompt(pair.request, plan)
+            segments = selection.moved(segments, prompt)
         head = slots.encode(prompt.pieces, self.text_ids, self._controls)
-        tail = slots.encode(slots.to_pieces(slots.parse(pair.text, prompt)), self.text_ids, self._controls)
+        tail = slots.encode(slots.to_pieces(segments), self.text_ids, self._controls)
         return Example(np.asarray([*head, *tail, self._controls[END]], dtype=np.int32), len(head))
 
 

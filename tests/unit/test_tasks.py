@@ -72,7 +72,8 @@ def test_category_chooses_the_closest_without_a_model() -> None:
 @pytest.mark.parametrize(
     ("words", "first"),
     [
-        ("Retro USB hub for students", "Electronics > Hubs"), ("三人帐篷 防雨", "户外 > 露营 > 帐篷"),
+        ("Retro USB hub for students", "Electronics > Hubs"),
+        ("三人帐篷 防雨", "户外 > 露营 > 帐篷"),
         ("Family tents", "Sports > Tents"),
     ],
 )

@@ -1,0 +1,120 @@
+"""Content selection: which facts a text tells, in which order. Pure; knows no engine and no training library.
+
+A prompt shows the model what its text is to tell and nothing else; what to tell is drawn here, for a reader's good and not
+by a small model's luck. In training the same is read off the text (`told`), so a prompt and its text always agree.
+Source: Moryossef et al., "Step-by-Step: Separating Planning from Realization in Neural Data-to-Text Generation", 2019;
+figures with and without: docs/log.md, 2026-11-25.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from random import Random
+
+from edgegen import slots
+from edgegen.domain import Fact, Kind, Level, Request, Section
+from edgegen.slots import Prompt, Segment, Slot
+from edgegen.tasks import Task, Tells
+from edgegen.verdict import Claim
+
+Plan = tuple[tuple[Fact, ...], ...]
+"""The facts to tell of each section of a request, in the order of telling."""
+
+_ATTRIBUTED = 0.6  # share of texts that name the recommenders
+_SUBJECTS = frozenset({"name", "source", "point", "query", "topic"})
+_FROM_OTHERS = frozenset(
+    {"similar_shoppers", "also_bought", "liked", "bought", "viewed", "match", "quote", "trending", "new", "likes", "need"}
+)
+_TERMS = frozenset({"warranty", "shipping", "returns", "tags", "stock", "released", "was_price"})
+_LATE = _FROM_OTHERS | _TERMS | {"rating", "reviews", "sales", "discount", "price"}
+
+
+def prompt(request: Request, plan: Plan) -> Prompt:
+    """The prompt that shows a plan. It is checked against the whole request. Raises DataError for too many values."""
+    sections = tuple(Section(s.label, facts) for s, facts in zip(request.sections, plan, strict=True))
+    return replace(slots.bind(replace(request, sections=sections)), request=request)
+
+
+def told(segments: Sequence[Segment], request: Request, claims: Sequence[Claim]) -> Plan:
+    """The plan that a text follows: the facts it shows, and those behind a claim that nothing shown bears out."""
+    found: dict[tuple[int, int], tuple[int, Fact]] = {}
+    for segment in segments:
+        if isinstance(segment, Slot):
+            found.setdefault((segment.section, id(segment.fact)), (segment.section, segment.fact))
+    shown = {(i, fact.key) for i, fact in found.values()}
+    for claim in claims:
+        if not shown & set(claim.evidence):
+            index, key = claim.evidence[0]
+            fact = request.sections[index].get(key)
+            if fact is not None:
+                found.setdefault((index, id(fact)), (index, fact))
+                shown.add((index, key))
+    return tuple(tuple(fact for i, fact in found.values() if i == at) for at in range(len(request.sections)))
+
+
+def moved(segments: Sequence[Segment], prompt: Prompt) -> list[Segment]:
+    """Segments with the slots of another prompt for the same facts."""
+    there = {(s.section, id(s.fact), s.part, s.text): s for s in prompt.slots}
+    return [s if isinstance(s, str) else there[s.section, id(s.fact), s.part, s.text] for s in segments]
+
+
+def choose(request: Request, task: Task, rng: Random) -> Plan:
+    """A plan for a text to come: what the task must show, and as many further facts as its texts tell."""
+    attributed = rng.random() < _ATTRIBUTED
+    chosen, several = _sections(request, task, rng), len(request.labelled("item")) > 1
+    plan = [
+        _ordered(_facts(section, task, attributed, rng), several, rng) if index in chosen else []
+        for index, section in enumerate(request.sections)
+    ]
+    any_of = [(i, f) for i, s in enumerate(request.sections) for f in s if f.key in task.any_of]
+    if any_of and not any(fact.key in task.any_of for facts in plan for fact in facts):
+        index, fact = rng.choice(any_of)
+        plan[index] = _ordered([*plan[index], fact], several, rng)
+    return tuple(map(tuple, plan))
+
+
+def _sections(request: Request, task: Task, rng: Random) -> set[int]:
+    """The sections to tell of: all, or as many of a label as the task's texts tell."""
+    out: set[int] = set()
+    for label in dict.fromkeys(section.label for section in request.sections):
+        found = [i for i, section in enumerate(request.sections) if section.label == label]
+        count = rng.choice(task.tells.get(label, Tells()).sections or (len(found),))
+        out.update(rng.sample(found, min(count, len(found))))
+    return out
+
+
+def _facts(section: Section, task: Task, attributed: bool, rng: Random) -> list[Fact]:
+    if section.label in task.whole:
+        return list(section)
+    required = {key for need in task.needs if need.label == section.label for key in need.facts}
+    always = {*task.mentions, "name", "point", "query", *(["source"] if attributed else [])} & required
+    must = [fact for fact in section if fact.key in always]
+    free = [fact for fact in section if fact.key not in always and fact.key != "source"]
+    picked = list(_drawn(free, rng.choice(task.tells.get(section.label, Tells()).facts), rng))
+    if not must and not picked:
+        return [fact for fact in section if fact.key == "source"]
+    return must + picked
+
+
+def _drawn(facts: list[Fact], count: int, rng: Random) -> Iterator[Fact]:
+    """Facts drawn without replacement, those more often that say more to a shopper."""
+    keyed = sorted(facts, key=lambda fact: rng.random() ** (1 / _weight(fact)), reverse=True)
+    yield from keyed[:count]
+
+
+def _weight(fact: Fact) -> float:
+    if fact.key in _FROM_OTHERS or fact.key == "criterion" or (fact.level is Level.HIGH and fact.kind is not Kind.MONEY):
+        return 3.0
+    return 0.5 if fact.key in _TERMS or (fact.level is Level.LOW and fact.kind is Kind.RATING) else 1.0
+
+
+def _ordered(facts: list[Fact], several: bool, rng: Random) -> list[Fact]:
+    """Subjects first (always where there are several), what others say and the terms last: as texts mostly go."""
+
+    def place(fact: Fact) -> float:
+        if fact.key in _SUBJECTS:
+            return -1.0 if several else rng.random()
+        return rng.random() + (0.8 if fact.key in _LATE else 0.45)
+
+    return sorted(facts, key=place)
