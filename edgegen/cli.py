@@ -11,6 +11,8 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
+from typing import TextIO
 
 from edgegen import __version__
 from edgegen.errors import EdgegenError, StorageError
@@ -31,14 +33,14 @@ INTERRUPTED = 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code (see `edgegen.errors`; 130 when interrupted)."""
+    sys.stdout, sys.stderr = sys.stdout or _nowhere(), sys.stderr or _nowhere()  # None where the caller closed them
     try:
         try:
             return _run(list(sys.argv[1:] if argv is None else argv))
         except EdgegenError as error:
             return _failed(error)
         finally:
-            if sys.stdout is not None:
-                sys.stdout.flush()  # here, where a full disk is still one line, and not when Python ends
+            sys.stdout.flush()  # here, where a full disk is still one line, and not when Python ends
     except BrokenPipeError:
         _close_stdout()
         return 0
@@ -72,6 +74,10 @@ def _why(error: OSError) -> str:
     if error.filename is None:
         return f"The output cannot be written: {error.strerror or error}. Free some space, or send it elsewhere."
     return f"{error.filename}: {error.strerror}. Check the path, your rights to it and the space that is left."
+
+
+def _nowhere() -> TextIO:
+    return Path(os.devnull).open("w", encoding="utf-8")
 
 
 def _close_stdout() -> None:

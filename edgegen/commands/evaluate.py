@@ -13,7 +13,7 @@ from typing import Any
 from edgegen import catalog, pack, requests, tasks
 from edgegen.commands import _shared
 from edgegen.domain import LANGS, Lang
-from edgegen.errors import MissingExtraError, UsageError
+from edgegen.errors import MissingExtraError, OptionError, UsageError
 from edgegen.evaluate import Case, Row, evaluate
 from edgegen.explain import ExplainOptions, Explanation
 
@@ -39,6 +39,8 @@ def run(args: argparse.Namespace) -> int:
     """Print the tables."""
     if bool(args.corpus) == bool(args.catalogue):
         raise UsageError("Give either --corpus FOLDER or --catalogue FILE.")
+    if args.limit < 1:
+        raise OptionError(f"--limit must be at least 1, got {args.limit}")
     names = [name for name in args.tasks.split(",") if name] or list(tasks.names())
     langs = [_shared.language(lang) for lang in args.langs.split(",")]
     rows: list[Row] = []

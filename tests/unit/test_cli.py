@@ -157,6 +157,12 @@ def test_errors_are_one_line(
     assert message in err and len(lines(err)) == 1 and out == ""
 
 
+def test_an_evaluation_has_at_least_one_text(products: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """`evaluate --limit 0` is refused."""
+    assert cli.main(["evaluate", "--catalogue", products, "--limit", "0"]) == 2
+    assert "--limit must be at least 1, got 0" in capsys.readouterr().err
+
+
 def test_a_pack_that_is_not_there(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """It is exit code 4, as any file that is not there."""
     assert cli.main(["pack", "verify", "nowhere"]) == 4
@@ -207,6 +213,12 @@ def test_a_closed_pipe_is_no_error() -> None:
     )
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_closed_streams_are_no_error() -> None:
+    """`edgegen tasks >&- 2>&-` writes nowhere."""
+    done = subprocess.run(["/bin/sh", "-c", f"'{sys.executable}' -m edgegen tasks >&- 2>&-"], capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
 def test_other_refusals_of_the_system_name_the_file(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
