@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from convert import gpt2, quantize, verify
+from convert.checkpoint import Checkpoint, open_checkpoint
+from convert.merge import open_adapted
 from convert.output import whole
 from edgegen import pack
 from edgegen import tasks as known
@@ -17,9 +19,10 @@ from edgegen.train.pairs import Pair
 
 
 def build_pack(
-    checkpoint: Path,
+    checkpoint: str | Path | None,
     out: Path,
     *,
+    adapter: Path | None = None,
     quant: str = "q8_0",
     name: str,
     version: str,
@@ -32,13 +35,14 @@ def build_pack(
 ) -> Path:
     """Build and verify a pack in `out`, replacing one that is there; returns `out`.
 
+    `checkpoint` is a folder or hub name; with an `adapter`, which is merged into it, None takes the base that the adapter names.
     The comparison runs on `pairs`; None takes held-out ones of the corpus, one of every task and language.
 
     Raises UsageError, OptionError, NotFoundError, ConvertError, StorageError; then `out` is as it was.
     """
     kind = quantize.check_type(quant)
     _check(out, languages, tasks)
-    opened = gpt2.open_checkpoint(checkpoint)
+    opened = _opened(checkpoint, adapter)
     pairs = _samples(languages, tasks) if pairs is None else pairs
     with whole(out) as part:
         part.mkdir()
@@ -60,6 +64,14 @@ def build_pack(
         pack.write_manifest(part, manifest)
         pack.load(part)
     return out
+
+
+def _opened(checkpoint: str | Path | None, adapter: Path | None) -> Checkpoint:
+    if adapter is not None:
+        return open_adapted(adapter, checkpoint)
+    if checkpoint is None:
+        raise UsageError("There is nothing to convert. Give a checkpoint, an adapter, or both.")
+    return open_checkpoint(checkpoint)
 
 
 def record_evaluation(folder: Path, evaluation: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""HF GPT-2 checkpoint -> GGUF: converts what llama.cpp computes alike and refuses the rest by name.
+"""A checked GPT-2 checkpoint -> GGUF.
 
 Layout: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md and llama.cpp's `gpt2` architecture. Conv1D weights are
 [in, out] and GGUF wants [out, in]; tied embeddings are written once.
@@ -7,43 +7,27 @@ Layout: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md and llama.cpp'
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import gguf
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import SafetensorError
-from transformers import GPT2LMHeadModel, GPT2Tokenizer, PreTrainedTokenizerFast
+from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
 
+from convert.checkpoint import Checkpoint
 from convert.output import need, whole
-from edgegen.errors import ConvertError, NotFoundError
+from edgegen.errors import ConvertError
 from edgegen.slots import SPECIALS
-from edgegen.train import tokenizer as tokenizers
 
 Array = npt.NDArray[np.float32]
-ACTIVATIONS = ("gelu_new", "gelu_pytorch_tanh")  # two names of one function
-_USUAL = {
-    "dropout": None, "byte_fallback": False, "continuing_subword_prefix": None, "end_of_word_suffix": None,
-    "ignore_merges": False,
-}  # fmt: skip
 NAMES = {
     "attn_norm": "ln_1", "attn_qkv": "attn.c_attn", "attn_output": "attn.c_proj",
     "ffn_norm": "ln_2", "ffn_up": "mlp.c_fc", "ffn_down": "mlp.c_proj",
 }  # fmt: skip
 """GGUF's name of each part of a block, and transformers' name."""
-
-
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """A GPT-2 that llama.cpp computes alike: fp32 weights in evaluation mode, and its tokenizer."""
-
-    model: GPT2LMHeadModel
-    tokenizer: PreTrainedTokenizerFast
-    folder: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,106 +39,11 @@ class Vocabulary:
     merges: list[str]
 
 
-def open_checkpoint(folder: Path) -> Checkpoint:
-    """Load and check a checkpoint folder. Raises NotFoundError, or ConvertError naming what cannot be converted."""
-    check_config(_config(folder), str(folder))
-    words = _load_tokenizer(folder)
-    check_tokenizer(words, str(folder))
-    model = _load_model(folder)
-    rows = model.config.vocab_size
-    if len(words) != rows:
-        raise ConvertError(
-            f"{folder}: the tokenizer has {len(words)} tokens and the weights have {rows}. "
-            f"Call model.resize_token_embeddings({len(words)}) and save again."
-        )
-    return Checkpoint(model, words, folder)
+def vocabulary(words: PreTrainedTokenizerFast, rows: int) -> Vocabulary:
+    """A tokenizer as GGUF holds it, with unused tokens up to the weights' number of rows.
 
-
-def _config(folder: Path) -> dict[str, Any]:
-    path = folder / "config.json"
-    if not folder.is_dir():
-        raise NotFoundError(f"There is no checkpoint folder {folder}. Give the folder that training saved.")
-    if (folder / "adapter_config.json").is_file() and not path.is_file():
-        raise ConvertError(f"{folder} holds an adapter, not a whole model. Merge it into its base first.")
-    if not path.is_file():
-        raise NotFoundError(f"{folder} has no config.json. Give a folder that save_pretrained wrote.")
-    try:
-        config = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise ConvertError(f"{path} is not JSON: {error}. Save the checkpoint again.") from error
-    if not isinstance(config, dict):
-        raise ConvertError(f"{path} is not a JSON object. Save the checkpoint again.")
-    return config
-
-
-def check_config(config: Mapping[str, Any], where: str) -> None:
-    """Refuse what llama.cpp would load and compute differently. `where` names the checkpoint in the message."""
-    width, inner = config.get("n_embd", 768), config.get("n_inner")
-    activation = config.get("activation_function", ACTIVATIONS[0])
-    names = config.get("architectures") or ["GPT2LMHeadModel"]
-    problems = [
-        (config.get("model_type") != "gpt2", f"model_type is {config.get('model_type')!r}; only 'gpt2' can be converted"),
-        ("GPT2LMHeadModel" not in names, f"architecture is {names[0]}; only GPT2LMHeadModel can be converted"),
-        (inner not in (None, 4 * width), f"n_inner is {inner}; llama.cpp takes 4 * n_embd = {4 * width}"),
-        (activation not in ACTIVATIONS, f"activation_function is {activation!r}; llama.cpp computes {ACTIVATIONS[0]}"),
-        (not config.get("scale_attn_weights", True), "scale_attn_weights is false; llama.cpp always scales"),
-    ]
-    unknown = ("scale_attn_by_inverse_layer_idx", "reorder_and_upcast_attn", "add_cross_attention")
-    problems += [(bool(config.get(key)), f"{key} is true; llama.cpp does not know it") for key in unknown]
-    for wrong, what in problems:
-        if wrong:
-            raise ConvertError(f"{where}: {what}. Train a GPT-2 without it, or use another base.")
-
-
-def _load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
-    path = folder / "tokenizer.json"
-    if path.is_file():
-        try:
-            json.loads(path.read_text("utf-8"))
-        except ValueError as error:
-            raise ConvertError(f"{path} is not JSON: {error}. Save the tokenizer again.") from error
-        return tokenizers.load(folder)
-    if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
-        return GPT2Tokenizer.from_pretrained(folder)
-    if (folder / "vocab.txt").is_file():
-        raise ConvertError(f"{folder} has a WordPiece tokenizer (vocab.txt), not GPT-2's byte-level BPE. Use another base.")
-    return tokenizers.load(folder)
-
-
-def check_tokenizer(words: PreTrainedTokenizerFast, where: str) -> None:
-    """Refuse tokenizers that llama.cpp's `gpt-2` pre-tokeniser and BPE would not follow."""
-    raw = json.loads(words.backend_tokenizer.to_str())
-    model, pre = raw["model"], raw["pre_tokenizer"] or {"type": "none"}
-    problems = [
-        (model["type"] != "BPE", f"the tokenizer's model is {model['type']}"),
-        (raw["normalizer"] is not None, f"the tokenizer normalises text ({(raw['normalizer'] or {}).get('type')})"),
-        (pre["type"] != "ByteLevel" or not pre.get("use_regex", True), f"the pre-tokeniser is {pre['type']}, not GPT-2's"),
-        (bool(pre.get("add_prefix_space")), "the pre-tokeniser adds a space (add_prefix_space)"),
-    ]
-    problems += [(model.get(key, usual) not in (usual, "", None), f"the BPE has {key}") for key, usual in _USUAL.items()]
-    trimming = [t["content"] for t in raw["added_tokens"] if t["lstrip"] or t["rstrip"] or t["single_word"]]
-    problems.append((bool(trimming), f"the added tokens {trimming[:3]} take in what stands beside them"))
-    for wrong, what in problems:
-        if wrong:
-            raise ConvertError(f"{where}: {what}; only GPT-2's byte-level BPE can be converted. Use a GPT-2 tokenizer.")
-
-
-def _load_model(folder: Path) -> GPT2LMHeadModel:
-    try:
-        model, info = GPT2LMHeadModel.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
-    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-        raise ConvertError(f"{folder}: the weights cannot be loaded: {error}. Copy or save the checkpoint again.") from error
-    # transformers fills what is missing with random numbers and goes on.
-    for what in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        if info.get(what):
-            names = ", ".join(sorted(map(str, info[what]))[:3])
-            raise ConvertError(f"{folder}: the weights have {what.replace('_', ' ')}: {names}. Save the checkpoint again.")
-    model.eval()
-    return model
-
-
-def vocabulary(words: PreTrainedTokenizerFast) -> Vocabulary:
-    """A tokenizer as GGUF holds it. Raises ConvertError for ids that are not 0 to n - 1 or a BPE without merges."""
+    Raises ConvertError for ids that are not 0 to n - 1 or a BPE without merges.
+    """
     raw = json.loads(words.backend_tokenizer.to_str())
     by_id = {id_: token for token, id_ in words.get_vocab().items()}
     if sorted(by_id) != list(range(len(by_id))):
@@ -163,7 +52,8 @@ def vocabulary(words: PreTrainedTokenizerFast) -> Vocabulary:
         )
     kinds = dict.fromkeys((t["content"] for t in raw["added_tokens"]), gguf.TokenType.USER_DEFINED)
     kinds |= dict.fromkeys([*SPECIALS, *(t["content"] for t in raw["added_tokens"] if t["special"])], gguf.TokenType.CONTROL)
-    tokens = [by_id[id_] for id_ in range(len(by_id))]
+    tokens = [by_id[id_] for id_ in range(len(by_id))] + [f"[PAD{id_}]" for id_ in range(len(by_id), rows)]
+    kinds |= dict.fromkeys(tokens[len(by_id) :], gguf.TokenType.UNUSED)
     merges = [m if isinstance(m, str) else " ".join(m) for m in raw["model"]["merges"]]
     if not merges:
         raise ConvertError("The tokenizer has no merges; llama.cpp needs one at least. Train the tokenizer on more text.")
@@ -193,7 +83,7 @@ def tensors(model: GPT2LMHeadModel) -> Iterator[tuple[str, Array]]:
 
 def write(checkpoint: Checkpoint, target: Path, *, name: str = "", licence: str = "") -> Path:
     """Write a checkpoint as F32 GGUF. Raises ConvertError, StorageError."""
-    words = vocabulary(checkpoint.tokenizer)
+    words = vocabulary(checkpoint.tokenizer, checkpoint.model.config.vocab_size)
     need(target.parent, 4 * sum(p.numel() for p in checkpoint.model.parameters()) + (1 << 20))
     with whole(target) as part:
         writer = gguf.GGUFWriter(part, "gpt2")

@@ -1,4 +1,7 @@
-"""LoRA adapter + base -> one checkpoint folder, added up in fp32: W + alpha/r * B A, transposed for Conv1D."""
+"""Adapter + base -> one checkpoint, added up in fp32 and compared with the two before it is used.
+
+W' = W + alpha/r * B A, and what PEFT's other kinds make of it (rsLoRA, DoRA, AdaLoRA, `modules_to_save`, trained token rows).
+"""
 
 from __future__ import annotations
 
@@ -11,33 +14,45 @@ from peft import PeftModel
 from safetensors import SafetensorError
 from transformers import GPT2LMHeadModel
 
-from convert import gpt2
+from convert.checkpoint import Checkpoint, open_checkpoint
 from convert.output import whole
 from edgegen.errors import ConvertError, NotFoundError
 from edgegen.train import tokenizer as tokenizers
 
+TOLERANCE = 1e-4
+"""The largest difference of logits between base with adapter and merged model; fp32 rounding stays well below."""
 _CONFIG = "adapter_config.json"
+_PROBE = (4, 48)  # sequences, tokens
 
 
-def merge(adapter: Path, out: Path, base: Path | None = None) -> Path:
-    """Write the merged checkpoint of an adapter folder to `out` and return it.
-
-    `base` is the folder of the model that the adapter was trained on; None takes the one the adapter names, or `base`
-    beside it. Raises NotFoundError, ConvertError, StorageError.
-    """
-    folder = base or _base_of(adapter)
-    words = tokenizers.load(adapter if (adapter / "tokenizer.json").is_file() else folder)
-    model = merged(gpt2.open_checkpoint(folder).model, adapter)
+def merge(adapter: Path, out: Path, base: str | Path | None = None) -> Path:
+    """Write the merged checkpoint of an adapter folder to `out` and return it. Arguments and errors: see `open_adapted`."""
+    opened = open_adapted(adapter, base)
     with whole(out) as part:
-        model.save_pretrained(part)
-        words.save_pretrained(part)
+        opened.model.save_pretrained(part)
+        opened.tokenizer.save_pretrained(part)
     return out
 
 
+def open_adapted(adapter: Path, base: str | Path | None = None) -> Checkpoint:
+    """A base with its adapter merged, as a checkpoint.
+
+    `base` is the checkpoint that the adapter was trained on; None takes the one the adapter names, or `base` beside it. Where
+    the adapter brings a tokenizer with more tokens, the base grows to it. Raises NotFoundError, ConvertError, StorageError.
+    """
+    opened = open_checkpoint(_base_of(adapter) if base is None else base)
+    words = tokenizers.load(adapter) if (adapter / "tokenizer.json").is_file() else opened.tokenizer
+    if len(words) > opened.model.config.vocab_size:
+        opened.model.resize_token_embeddings(len(words), mean_resizing=False)
+    return Checkpoint(merged(opened.model, adapter), words, opened.folder)
+
+
 def merged(model: GPT2LMHeadModel, adapter: Path) -> GPT2LMHeadModel:
-    """An fp32 model with an adapter added up. Raises ConvertError where the adapter does not fit."""
+    """An fp32 model with an adapter added up. Raises ConvertError where the adapter does not fit or the sum differs."""
     try:
-        result = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload(safe_merge=True)
+        tuned = PeftModel.from_pretrained(model, str(adapter)).eval()
+        expected = _logits(tuned, model.config)
+        result = tuned.merge_and_unload(safe_merge=True)
     except (RuntimeError, ValueError, KeyError, OSError, SafetensorError) as error:
         raise ConvertError(f"The adapter {adapter} does not fit its base: {error}. Give the base it was trained on.") from error
     assert isinstance(result, GPT2LMHeadModel), "PEFT gives the model back"  # noqa: S101 - narrows the type
@@ -45,10 +60,26 @@ def merged(model: GPT2LMHeadModel, adapter: Path) -> GPT2LMHeadModel:
     if wide:
         raise ConvertError(f"{adapter}: {wide[0]} is not fp32 after merging. Load the base in fp32.")
     result.eval()
+    worst = float((_logits(result, result.config) - expected).abs().max())
+    if not worst <= TOLERANCE:
+        raise ConvertError(
+            f"{adapter}: merged, the logits differ by {worst:.2g} from base and adapter, {TOLERANCE:g} is rounding. "
+            "Merge it where it was trained, and give the merged checkpoint."
+        )
     return result
 
 
-def _base_of(adapter: Path) -> Path:
+@torch.inference_mode()
+def _logits(model: Any, config: Any) -> torch.Tensor:
+    """Logits for the same tokens each time, float32 [sequences, tokens, vocabulary]."""
+    sequences, tokens = _PROBE
+    size = (sequences, min(tokens, config.n_positions))
+    ids = torch.randint(config.vocab_size, size, generator=torch.Generator().manual_seed(0))
+    logits: torch.Tensor = model(input_ids=ids).logits.float()
+    return logits
+
+
+def _base_of(adapter: Path) -> str | Path:
     path = adapter / _CONFIG
     if not path.is_file():
         raise NotFoundError(f"{adapter} has no {_CONFIG}. Give the folder of a LoRA adapter.")
@@ -57,7 +88,5 @@ def _base_of(adapter: Path) -> Path:
         name = str(config["base_model_name_or_path"])
     except (ValueError, KeyError, TypeError) as error:
         raise ConvertError(f"{path} does not name its base: {error}. Give the base's folder.") from error
-    for folder in (Path(name), adapter.parent / "base"):  # the second where the whole run was moved
-        if folder.is_dir():
-            return folder
-    raise NotFoundError(f"The base {name} of {adapter} is not a folder here. Give the base's folder.")
+    beside = adapter.parent / "base"  # where the whole run was moved
+    return beside if not Path(name).is_dir() and beside.is_dir() else name

@@ -58,10 +58,11 @@ def tokenizer(reader: gguf.GGUFReader) -> PreTrainedTokenizerFast:
         raise ConvertError("The model's tokenizer is not GPT-2's byte-level BPE. Use a pack that edgegen built.")
     tokens: list[str] = _value(reader, "tokenizer.ggml.tokens")
     types: list[int] = _value(reader, "tokenizer.ggml.token_type")
+    ids = {token: id_ for id_, (token, type_) in enumerate(zip(tokens, types, strict=True)) if type_ != gguf.TokenType.UNUSED}
     merges = [tuple(merge.split(" ")) for merge in _value(reader, "tokenizer.ggml.merges")]
-    added = {t: k == gguf.TokenType.CONTROL for t, k in zip(tokens, types, strict=True) if k != gguf.TokenType.NORMAL}
+    added = {t: types[id_] == gguf.TokenType.CONTROL for t, id_ in ids.items() if types[id_] != gguf.TokenType.NORMAL}
     # The added ones are in the BPE's vocabulary too: so they keep their ids wherever they stand.
-    made = Tokenizer(models.BPE(vocab={token: i for i, token in enumerate(tokens)}, merges=merges))
+    made = Tokenizer(models.BPE(vocab=ids, merges=merges))
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     made.decoder = decoders.ByteLevel()
     for token, special in added.items():

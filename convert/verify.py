@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from convert.gpt2 import Checkpoint
+from convert.checkpoint import Checkpoint
 from edgegen import tasks
 from edgegen.engine.backend import Batch, Logits
 from edgegen.engine.llama import LlamaBackend, LlamaOptions

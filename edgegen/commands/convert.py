@@ -16,7 +16,8 @@ from edgegen.errors import DataError, MissingExtraError, NotFoundError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
-    parser.add_argument("checkpoint", type=Path, help="folder with config, weights and tokenizer.json")
+    parser.add_argument("checkpoint", nargs="?", help="folder with config, weights and tokenizer.json, or a hub name")
+    parser.add_argument("--adapter", type=Path, help="folder of a PEFT adapter to merge; default base: the one it names")
     parser.add_argument("--out", type=Path, required=True, help="folder of the pack")
     parser.add_argument("--quant", default="q8_0", help="f32, f16, q8_0, q6_k, q5_k_m, q4_k_m, q4_0, ...; default: %(default)s")
     parser.add_argument("--name", help="of the pack; default: the folder's name")
@@ -39,12 +40,13 @@ def run(args: argparse.Namespace) -> int:
     made = build_pack(
         args.checkpoint,
         args.out,
+        adapter=args.adapter,
         quant=args.quant,
         name=args.name or args.out.name,
         version=args.pack_version,
         languages=[language(lang) for lang in args.langs.split(",")],
         tasks=[name for name in args.tasks.split(",") if name] or list(tasks.names()),
-        provenance=_json(args.provenance) or {"checkpoint": args.checkpoint.name},
+        provenance=_json(args.provenance) or _sources(args),
         evaluation={"rows": _json(args.evaluation)} if args.evaluation else {},
         licence=args.licence,
     )
@@ -53,6 +55,11 @@ def run(args: argparse.Namespace) -> int:
         say(f"{kind}: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items() if isinstance(value, (int, float))))
     sys.stdout.write(f"{made}\n")
     return 0
+
+
+def _sources(args: argparse.Namespace) -> dict[str, str]:
+    named = {"checkpoint": args.checkpoint, "adapter": args.adapter}
+    return {key: Path(value).name for key, value in named.items() if value is not None}
 
 
 def _json(path: Path | None) -> Any:

@@ -1,4 +1,4 @@
-"""Write the corpus, train the bundled base from scratch, or tune a base on your own pairs with LoRA."""
+"""Write the corpus, train the bundled base, or tune a base on your own pairs with LoRA."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     corpus.add_argument("--recipe", type=Path, default=Path("models/recipes/bundled.toml"), help="default: %(default)s")
     corpus.add_argument("--out", type=Path, default=Path("runs/bundled"), help="folder; default: %(default)s")
     corpus.add_argument("--split", choices=("train", "valid", "test"), help="only this one; default: all three")
-    base = stages.add_parser("base", help="train a base model from scratch by a recipe")
+    base = stages.add_parser("base", help="train a base model by a recipe")
     base.add_argument("--recipe", type=Path, default=Path("models/recipes/bundled.toml"), help="default: %(default)s")
     base.add_argument("--out", type=Path, default=Path("runs/bundled"), help="folder; a run goes on where it ended")
+    base.add_argument("--start", help="go on from these weights (bundled, a folder, a hub name) and not from scratch")
     lora = stages.add_parser("lora", help="tune a base on pairs")
     lora.add_argument("--data", type=Path, required=True, help="JSONL of pairs: task, lang, sections, text")
     lora.add_argument("--base", default="bundled", help="bundled, a folder, or a hub name; default: %(default)s")
@@ -74,7 +75,7 @@ def _base(args: argparse.Namespace) -> int:
         from edgegen.train import base
     except ImportError as error:
         raise _missing(error) from error
-    sys.stdout.write(f"{base.train(base.read(args.recipe), args.out, say)}\n")
+    sys.stdout.write(f"{base.train(base.read(args.recipe), args.out, say, args.start)}\n")
     return 0
 
 

@@ -15,10 +15,11 @@ import torch
 import transformers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from edgegen import lexicon, tasks
+from convert.checkpoint import open_checkpoint
+from edgegen import lexicon, pack, tasks
 from edgegen.domain import LANGS, Lang
 from edgegen.errors import DataError, NotFoundError
-from edgegen.train import pairs, tokenizer
+from edgegen.train import lora, pairs, tokenizer
 from edgegen.train.corpus import generate
 from edgegen.train.corpus.world import Split
 from edgegen.train.dataset import Encoder, PairDataset
@@ -134,25 +135,45 @@ def model(recipe: Recipe, words: PreTrainedTokenizerFast) -> GPT2LMHeadModel:
     return GPT2LMHeadModel(config)
 
 
-def train(recipe: Recipe, folder: Path, say: Say) -> Path:
-    """Corpus, tokenizer and model in `folder`, going on where a run ended; returns the checkpoint's folder."""
+def _first(recipe: Recipe, folder: Path, start: str | None, say: Say) -> tuple[PreTrainedTokenizerFast, GPT2LMHeadModel]:
+    """The tokenizer and the model to begin with: made, or those of `start`."""
+    if start is None:
+        words = vocabulary(recipe, folder / "corpus", folder / "checkpoint", say)
+        return words, model(recipe, words)
+    opened = open_checkpoint(lora.prepare_base(start, folder / "start"))
+    opened.tokenizer.save_pretrained(folder / "checkpoint")
+    return opened.tokenizer, opened.model
+
+
+def _history(start: str | None) -> dict[str, Any]:
+    if start is None:
+        return {}
+    path = pack.bundled() if start == lora.BUNDLED else Path(start)
+    return {"start": pack.read_manifest(path).provenance if (path / pack.MANIFEST).is_file() else start}
+
+
+def train(recipe: Recipe, folder: Path, say: Say, start: str | None = None) -> Path:
+    """Corpus, tokenizer and model in `folder`, going on where a run ended; returns the checkpoint's folder.
+
+    `start` is a pack or checkpoint (`bundled`, a folder, a hub name) whose weights and tokenizer training goes on from; None
+    begins from scratch.
+    """
     corpus(recipe, folder / "corpus", say)
     checkpoint = folder / "checkpoint"
-    words = vocabulary(recipe, folder / "corpus", checkpoint, say)
+    history, (words, net) = _history(start), _first(recipe, folder, start, say)
     encoder = Encoder(words)
     say("pairs: encoding")
     sets = {split: PairDataset(encoder, load(folder / "corpus", split), recipe.context) for split in ("train", "valid")}
     total = sum(sets["train"].lengths)
     say(f"training: {len(sets['train'])} pairs, {total} tokens, {sets['train'].too_long} too long")
-    fresh = model(recipe, words)
-    say(f"model: {sum(p.numel() for p in fresh.parameters()) / 1e6:.1f}M parameters")
-    log = fit(fresh, words, sets["train"], sets["valid"], folder / "steps", recipe.fit)
-    fresh.save_pretrained(checkpoint)
+    say(f"model: {sum(p.numel() for p in net.parameters()) / 1e6:.1f}M parameters")
+    log = fit(net, words, sets["train"], sets["valid"], folder / "steps", recipe.fit)
+    net.save_pretrained(checkpoint)
     made = {
         "recipe": asdict(recipe), "pairs": len(sets["train"]), "tokens": total,
-        "parameters": sum(p.numel() for p in fresh.parameters()),
+        "parameters": sum(p.numel() for p in net.parameters()),
         "losses": {key: [entry[key] for entry in log if key in entry][-1:] for key in ("loss", "eval_loss")},
-        "torch": torch.__version__, "transformers": transformers.__version__,
+        "torch": torch.__version__, "transformers": transformers.__version__, **history,
     }  # fmt: skip
     (folder / PROVENANCE).write_text(json.dumps(made, indent=2) + "\n", "utf-8")
     return checkpoint

@@ -15,14 +15,14 @@ from pathlib import Path
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from tokenizers import AddedToken
-from transformers import AutoConfig, AutoTokenizer, GPT2LMHeadModel, PreTrainedTokenizerFast
+from transformers import AutoConfig, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from convert import gpt2
+from convert.checkpoint import find, open_checkpoint
 from convert.merge import merge
 from convert.output import whole
 from convert.restore import restore
 from edgegen import pack
-from edgegen.errors import ConvertError, DataError, NotFoundError, OptionError, UsageError
+from edgegen.errors import ConvertError, DataError, OptionError, UsageError
 from edgegen.slots import SPECIALS
 from edgegen.train import tokenizer
 from edgegen.train.dataset import Encoder, PairDataset
@@ -84,7 +84,7 @@ def tune(base: str, train: Iterable[Pair], valid: Iterable[Pair], out: Path, opt
     train = list(train)
     _claim(out, base, train, options)
     folder = prepare_base(base, out / "base")
-    checkpoint = gpt2.open_checkpoint(folder)
+    checkpoint = open_checkpoint(folder)
     encoder, context = Encoder(checkpoint.tokenizer), checkpoint.model.config.n_positions
     sets = PairDataset(encoder, train, context), PairDataset(encoder, valid, context)
     if not len(sets[0]):
@@ -144,9 +144,8 @@ def prepare_base(base: str, out: Path) -> Path:
         return restore(pack.load(pack.bundled()).model, out)
     if (folder / pack.MANIFEST).is_file():
         return restore(pack.load(folder).model, out)
-    if not folder.is_dir():
-        folder = _download(base, out)
-    words = gpt2.open_checkpoint(folder).tokenizer
+    folder = find(base)
+    words = open_checkpoint(folder).tokenizer
     return folder if not _missing(words) else _extend(folder, out)
 
 
@@ -155,26 +154,9 @@ def _missing(words: PreTrainedTokenizerFast) -> list[str]:
     return [token for token in SPECIALS if token not in known]
 
 
-def _download(name: str, out: Path) -> Path:
-    """A model by its hub name, from the cache or the hub, as a folder."""
-    try:
-        gpt2.check_config(AutoConfig.from_pretrained(name).to_dict(), name)
-        model = GPT2LMHeadModel.from_pretrained(name, dtype=torch.float32)
-        words = AutoTokenizer.from_pretrained(name)
-    except OSError as error:
-        raise NotFoundError(
-            f"There is no base {name!r}: no such folder, and the hub gives none by that name. "
-            f"Give a checkpoint's folder, '{BUNDLED}', or a hub name where there is a network."
-        ) from error
-    with whole(out) as part:
-        model.save_pretrained(part)
-        words.save_pretrained(part)
-    return out
-
-
 def _extend(folder: Path, out: Path) -> Path:
     """A copy of a base with edgegen's tokens added, their embeddings at the mean of the others."""
-    checkpoint = gpt2.open_checkpoint(folder)
+    checkpoint = open_checkpoint(folder)
     backend, model, config = checkpoint.tokenizer.backend_tokenizer, checkpoint.model, checkpoint.model.config
     if not config.tie_word_embeddings:
         raise ConvertError(f"{folder} lacks edgegen's tokens and its embeddings are untied. Use a base with tied embeddings.")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import errno
 import json
+import shutil
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
@@ -15,6 +18,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from convert import gpt2, quantize, verify
 from convert.build import build_pack, record_evaluation
+from convert.checkpoint import Checkpoint, find, open_checkpoint
 from convert.output import need, whole
 from convert.restore import restore
 from edgegen import pack
@@ -64,7 +68,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def exact(checkpoint: Path) -> Path:
     """The same as F32 GGUF."""
-    return gpt2.write(gpt2.open_checkpoint(checkpoint), checkpoint.parent / "exact.gguf")
+    return gpt2.write(open_checkpoint(checkpoint), checkpoint.parent / "exact.gguf")
 
 
 def edited(checkpoint: Path, folder: Path, **changes: Any) -> Path:
@@ -77,7 +81,7 @@ def edited(checkpoint: Path, folder: Path, **changes: Any) -> Path:
     return folder
 
 
-def errors(checkpoint: gpt2.Checkpoint, path: Path) -> tuple[float, float, bool]:
+def errors(checkpoint: Checkpoint, path: Path) -> tuple[float, float, bool]:
     """The largest and the mean difference of logits, and whether greedy texts are the same."""
     ids = checkpoint.tokenizer.encode(TEXTS[0] + TEXTS[1])
     with torch.inference_mode():
@@ -98,16 +102,16 @@ def test_f32_computes_what_pytorch_computes(checkpoint: Path, exact: Path) -> No
 
     The worst of them is 5e-3 off: llama.cpp's GELU table and attention are in half precision, even for F32 weights.
     """
-    worst, mean, same = errors(gpt2.open_checkpoint(checkpoint), exact)
+    worst, mean, same = errors(open_checkpoint(checkpoint), exact)
     assert (worst < 1e-2, mean < 1e-3, same) == (True, True, True)
 
 
 def test_untied_embeddings_are_written(tmp_path: Path) -> None:
     """A model with an output matrix of its own computes the same too."""
-    opened = gpt2.open_checkpoint(make_checkpoint(tmp_path / "untied", tie_word_embeddings=False))
+    opened = open_checkpoint(make_checkpoint(tmp_path / "untied", tie_word_embeddings=False))
     worst, mean, same = errors(opened, gpt2.write(opened, tmp_path / "untied.gguf"))
     assert (worst < 1e-2, mean < 1e-3, same) == (True, True, True)
-    back = gpt2.open_checkpoint(restore(tmp_path / "untied.gguf", tmp_path / "back"))
+    back = open_checkpoint(restore(tmp_path / "untied.gguf", tmp_path / "back"))
     assert torch.equal(back.model.lm_head.weight, opened.model.lm_head.weight)
 
 
@@ -127,7 +131,7 @@ def test_q8_0_and_back(checkpoint: Path, exact: Path, tmp_path: Path) -> None:
     """A quantized model loads, comes back with the same shapes and token ids, and nearly the same weights."""
     path = quantize.quantize(exact, tmp_path / "q8.gguf", "q8_0")
     assert quantize.tensor_types(path) == {"Q8_0": 9, "F32": 19}
-    before, after = gpt2.open_checkpoint(checkpoint), gpt2.open_checkpoint(restore(path, tmp_path / "back"))
+    before, after = open_checkpoint(checkpoint), open_checkpoint(restore(path, tmp_path / "back"))
     state = after.model.state_dict()
     for name, value in before.model.state_dict().items():
         assert value.shape == state[name].shape
@@ -141,8 +145,8 @@ def test_q8_0_and_back(checkpoint: Path, exact: Path, tmp_path: Path) -> None:
 
 def test_restore_inverts_write(checkpoint: Path, exact: Path, tmp_path: Path) -> None:
     """From F32 the weights come back bit for bit, and convert to the same file again."""
-    back = gpt2.open_checkpoint(restore(exact, tmp_path / "checkpoint"))
-    for name, value in gpt2.open_checkpoint(checkpoint).model.state_dict().items():
+    back = open_checkpoint(restore(exact, tmp_path / "checkpoint"))
+    for name, value in open_checkpoint(checkpoint).model.state_dict().items():
         assert torch.equal(value, back.model.state_dict()[name]), name
     assert gpt2.write(back, tmp_path / "again.gguf").read_bytes() == exact.read_bytes()
 
@@ -165,6 +169,7 @@ REFUSED = [
     ({"model_type": "llama"}, "model_type is 'llama'"),
     ({"architectures": ["GPT2ForSequenceClassification"]}, "GPT2ForSequenceClassification"),
     ({"vocab_size": 500}, "the weights"),
+    ({"n_ctx": 128}, "n_ctx is 128 and n_positions 256"),
 ]
 
 
@@ -172,13 +177,76 @@ REFUSED = [
 def test_what_would_be_silently_wrong_is_refused(checkpoint: Path, tmp_path: Path, changes: dict[str, Any], what: str) -> None:
     """The message names the setting."""
     with pytest.raises(ConvertError, match=what):
-        gpt2.open_checkpoint(edited(checkpoint, tmp_path / "edited", **changes))
+        open_checkpoint(edited(checkpoint, tmp_path / "edited", **changes))
 
 
 @pytest.mark.parametrize("changes", [{"activation_function": "gelu_pytorch_tanh"}, {"n_inner": 256}])
 def test_other_names_of_the_same_are_taken(checkpoint: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
     """What computes the same converts."""
-    gpt2.open_checkpoint(edited(checkpoint, tmp_path / "edited", **changes))
+    open_checkpoint(edited(checkpoint, tmp_path / "edited", **changes))
+
+
+def _bare(model: GPT2LMHeadModel, folder: Path) -> None:
+    model.transformer.save_pretrained(folder)
+
+
+def _sharded(model: GPT2LMHeadModel, folder: Path) -> None:
+    model.save_pretrained(folder, max_shard_size="100KB")
+    assert len(list(folder.glob("*.safetensors"))) > 1
+
+
+def _pickled(model: GPT2LMHeadModel, folder: Path) -> None:
+    model.config.save_pretrained(folder)
+    torch.save(model.state_dict(), folder / "pytorch_model.bin")
+
+
+def _old_config(model: GPT2LMHeadModel, folder: Path) -> None:
+    model.config.n_ctx = model.config.n_positions
+    model.save_pretrained(folder)
+
+
+@pytest.mark.parametrize("save", [_bare, _sharded, _pickled, _old_config])
+def test_every_form_of_a_checkpoint_is_read(
+    checkpoint: Path, tmp_path: Path, save: Callable[[GPT2LMHeadModel, Path], None]
+) -> None:
+    """Without the output matrix, in shards, as .bin, with an older config: the same weights."""
+    opened = open_checkpoint(checkpoint)
+    save(opened.model, tmp_path / "saved")
+    opened.tokenizer.save_pretrained(tmp_path / "saved")
+    again = open_checkpoint(tmp_path / "saved").model.state_dict()
+    assert all(torch.equal(value, again[name]) for name, value in opened.model.state_dict().items())
+
+
+def test_a_padded_vocabulary_keeps_its_rows(checkpoint: Path, tmp_path: Path) -> None:
+    """Rows without a token become unused tokens: the same logits, the same ids, and the way back knows no such token."""
+    opened = open_checkpoint(checkpoint)
+    words = len(opened.tokenizer)
+    opened.model.resize_token_embeddings(-(-words // 64) * 64, mean_resizing=False)
+    opened.model.save_pretrained(tmp_path / "padded")
+    opened.tokenizer.save_pretrained(tmp_path / "padded")
+    padded = open_checkpoint(tmp_path / "padded")
+    path = gpt2.write(padded, tmp_path / "padded.gguf")
+    worst, mean, same = errors(padded, path)
+    assert (worst < 1e-2, mean < 1e-3, same) == (True, True, True)
+    back = open_checkpoint(restore(path, tmp_path / "back"))
+    assert (len(back.tokenizer), back.model.config.vocab_size) == (words, padded.model.config.vocab_size)
+    assert back.model.config.vocab_size % 64 == 0
+
+
+def test_a_hub_name_is_taken_from_the_cache(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the cache of hub models holds is found by its name; what it lacks is one clear error where there is no network."""
+    repository = tmp_path / "hub" / "models--shop--tiny"
+    snapshot = repository / "snapshots" / ("0" * 40)
+    snapshot.parent.mkdir(parents=True)
+    shutil.copytree(checkpoint, snapshot)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("0" * 40)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    assert find("shop/tiny") == snapshot
+    assert len(open_checkpoint("shop/tiny").tokenizer) == len(open_checkpoint(checkpoint).tokenizer)
+    with pytest.raises(NotFoundError, match=r"no checkpoint 'shop/other'.*cache"):
+        open_checkpoint("shop/other")
 
 
 def _change_tokenizer(folder: Path, change: dict[str, Any]) -> None:
@@ -202,7 +270,7 @@ def test_other_tokenizers_are_refused(checkpoint: Path, tmp_path: Path, change: 
     folder = edited(checkpoint, tmp_path / "edited")
     _change_tokenizer(folder, change)
     with pytest.raises(ConvertError, match=what):
-        gpt2.open_checkpoint(folder)
+        open_checkpoint(folder)
 
 
 def test_a_vocabulary_that_does_not_fit_is_refused(checkpoint: Path, tmp_path: Path) -> None:
@@ -212,33 +280,33 @@ def test_a_vocabulary_that_does_not_fit_is_refused(checkpoint: Path, tmp_path: P
     words.add_tokens(["extra"])
     words.save_pretrained(folder)
     with pytest.raises(ConvertError, match=r"\d+ tokens and the weights have \d+.*resize_token_embeddings"):
-        gpt2.open_checkpoint(folder)
+        open_checkpoint(folder)
 
 
 def test_missing_things_are_named(checkpoint: Path, tmp_path: Path) -> None:
     """No folder, no config, an adapter, a WordPiece vocabulary, cut-off weights."""
     with pytest.raises(NotFoundError, match="no checkpoint folder"):
-        gpt2.open_checkpoint(tmp_path / "none")
+        open_checkpoint(tmp_path / "none")
     with pytest.raises(NotFoundError, match=r"no config\.json"):
-        gpt2.open_checkpoint(tmp_path)
+        open_checkpoint(tmp_path)
     (tmp_path / "adapter_config.json").write_text("{}")
     with pytest.raises(ConvertError, match="adapter"):
-        gpt2.open_checkpoint(tmp_path)
+        open_checkpoint(tmp_path)
     folder = edited(checkpoint, tmp_path / "edited")
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:2000])
     with pytest.raises(ConvertError, match="weights cannot be loaded"):
-        gpt2.open_checkpoint(folder)
+        open_checkpoint(folder)
     (folder / "tokenizer.json").unlink()
     (folder / "vocab.txt").write_text("[PAD]")
     with pytest.raises(ConvertError, match="WordPiece"):
-        gpt2.open_checkpoint(folder)
+        open_checkpoint(folder)
 
 
 def test_lost_weights_are_not_made_up(checkpoint: Path, tmp_path: Path) -> None:
     """A checkpoint without a layer that its config has is refused, though transformers would fill it with noise."""
     with pytest.raises(ConvertError, match="missing keys"):
-        gpt2.open_checkpoint(edited(checkpoint, tmp_path / "edited", n_layer=3))
+        open_checkpoint(edited(checkpoint, tmp_path / "edited", n_layer=3))
 
 
 def test_output_is_whole_or_not_there(tmp_path: Path) -> None:
@@ -267,7 +335,7 @@ def test_a_full_disk_leaves_no_model(checkpoint: Path, tmp_path: Path, monkeypat
 
     monkeypatch.setattr("gguf.GGUFWriter.write_tensors_to_file", full)
     with pytest.raises(StorageError, match="No space left"):
-        gpt2.write(gpt2.open_checkpoint(checkpoint), tmp_path / "model.gguf")
+        gpt2.write(open_checkpoint(checkpoint), tmp_path / "model.gguf")
     assert not list(tmp_path.iterdir())
 
 

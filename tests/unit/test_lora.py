@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import PeftModel
+from peft import AdaLoraConfig, LoraConfig, PeftConfig, PeftModel, get_peft_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from convert import gpt2
-from convert.merge import merge
+from convert.checkpoint import open_checkpoint
+from convert.merge import merge, open_adapted
 from edgegen import pack
 from edgegen.domain import Fact, Kind, Request, Section
 from edgegen.errors import ConvertError, DataError, NotFoundError, OptionError, UsageError
@@ -54,7 +55,7 @@ def test_tuning_learns_and_merges(base: Path, tmp_path: Path) -> None:
     losses = [entry["loss"] for entry in tuned.log if "loss" in entry]
     assert losses[-1] < losses[0] / 2
     assert tuned.base == base
-    opened, merged = gpt2.open_checkpoint(base), gpt2.open_checkpoint(tuned.merged)
+    opened, merged = open_checkpoint(base), open_checkpoint(tuned.merged)
     ids = opened.tokenizer.encode("the walnut desk is quiet")
     plain = logits(opened.model, ids)
     together = PeftModel.from_pretrained(opened.model, str(tuned.adapter)).eval()
@@ -63,17 +64,60 @@ def test_tuning_learns_and_merges(base: Path, tmp_path: Path) -> None:
     assert merged.model.config.activation_function == "gelu_new"
     with pytest.raises(UsageError, match="another base, other pairs or options"):
         lora.tune(str(base), pairs(7), (), tmp_path, QUICK)
-    again = gpt2.open_checkpoint(merge(tuned.adapter, tmp_path / "again"))  # the adapter names its base
+    again = open_checkpoint(merge(tuned.adapter, tmp_path / "again"))  # the adapter names its base
     assert torch.equal(logits(again.model, ids), logits(merged.model, ids))
+
+
+ADAPTERS: dict[str, PeftConfig] = {
+    "rsLoRA": LoraConfig(r=4, target_modules=["c_attn"], fan_in_fan_out=True, use_rslora=True),
+    "DoRA": LoraConfig(r=4, target_modules=["c_attn", "c_fc"], fan_in_fan_out=True, use_dora=True),
+    "AdaLoRA": AdaLoraConfig(init_r=6, target_r=4, total_step=100, target_modules=["c_attn"], fan_in_fan_out=True),
+    "modules_to_save": LoraConfig(r=4, target_modules=["c_proj"], fan_in_fan_out=True, modules_to_save=["ln_f"]),
+    "token rows": LoraConfig(
+        r=4, target_modules=["c_attn"], fan_in_fan_out=True, trainable_token_indices={"wte": [3, 5]}
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ADAPTERS)
+def test_every_kind_of_adapter_is_merged(base: Path, tmp_path: Path, kind: str) -> None:
+    """The merged model computes what base and adapter do, and not what the base does."""
+    torch.manual_seed(4)
+    model = get_peft_model(open_checkpoint(base).model, ADAPTERS[kind])
+    with torch.no_grad():
+        for value in model.parameters():
+            if value.requires_grad:
+                value.add_(0.05 * torch.randn_like(value))
+    model.eval().save_pretrained(str(tmp_path / "adapter"), save_embedding_layers=False)
+    ids = list(range(2, 30))
+    opened = open_adapted(tmp_path / "adapter", base)
+    assert torch.allclose(logits(opened.model, ids), logits(model, ids), atol=1e-4)
+    assert not torch.allclose(logits(opened.model, ids), logits(open_checkpoint(base).model, ids), atol=1e-2)
+
+
+def test_a_sum_that_differs_is_refused(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What PEFT merges is not taken on trust."""
+    get_peft_model(open_checkpoint(base).model, LoraConfig(r=2, target_modules=["c_attn"], fan_in_fan_out=True)).save_pretrained(
+        str(tmp_path / "adapter"), save_embedding_layers=False
+    )
+
+    def wrong(self: PeftModel, **_: object) -> object:
+        with torch.no_grad():
+            self.base_model.model.transformer.ln_f.bias.add_(0.01)
+        return self.base_model.unload()
+
+    monkeypatch.setattr(PeftModel, "merge_and_unload", wrong, raising=False)
+    with pytest.raises(ConvertError, match=r"logits differ by .* is rounding"):
+        open_adapted(tmp_path / "adapter", base)
 
 
 def test_a_foreign_base_gets_the_tokens(tmp_path: Path) -> None:
     """A GPT-2 without edgegen's tokens is extended, its own tokens keep their embeddings, the new ones learn."""
     foreign = make_checkpoint(tmp_path / "whole")
     _strip(foreign)
-    assert "<|v1|>" not in gpt2.open_checkpoint(foreign).tokenizer.get_vocab()
+    assert "<|v1|>" not in open_checkpoint(foreign).tokenizer.get_vocab()
     tuned = lora.tune(str(foreign), pairs(), (), tmp_path / "out", QUICK)
-    merged, extended = gpt2.open_checkpoint(tuned.merged), gpt2.open_checkpoint(tuned.base)
+    merged, extended = open_checkpoint(tuned.merged), open_checkpoint(tuned.base)
     first = len(merged.tokenizer) - len(SPECIALS)
     before, after = (c.model.get_input_embeddings().weight for c in (extended, merged))
     assert torch.equal(before[:first], after[:first])
@@ -83,9 +127,9 @@ def test_a_foreign_base_gets_the_tokens(tmp_path: Path) -> None:
 
 def _strip(folder: Path) -> None:
     """Take edgegen's tokens out of a checkpoint."""
-    opened = gpt2.open_checkpoint(folder)
+    opened = open_checkpoint(folder)
     words = opened.tokenizer
-    tokens = gpt2.vocabulary(words)
+    tokens = gpt2.vocabulary(words, len(words))
     kept = {t: i for i, t in enumerate(tokens.tokens[: -len(SPECIALS)])}
     merges = [(left, right) for left, right in (m.split(" ") for m in tokens.merges)]
     plain = Tokenizer(models.BPE(vocab=kept, merges=merges))
@@ -100,14 +144,14 @@ def test_the_bundled_pack_is_a_base(base: Path, tmp_path: Path, monkeypatch: pyt
     """`bundled` is restored from the pack."""
     folder = build(base, tmp_path / "pack")
     monkeypatch.setattr(pack, "bundled", lambda: folder)
-    prepared = gpt2.open_checkpoint(lora.prepare_base("bundled", tmp_path / "base"))
-    assert prepared.tokenizer.get_vocab() == gpt2.open_checkpoint(base).tokenizer.get_vocab()
+    prepared = open_checkpoint(lora.prepare_base("bundled", tmp_path / "base"))
+    assert prepared.tokenizer.get_vocab() == open_checkpoint(base).tokenizer.get_vocab()
 
 
 def test_unusable_calls_say_why(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No such base, no pairs, pairs too long, an adapter that is none or does not fit."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(NotFoundError, match=r"no base 'nowhere/none'.*bundled"):
+    with pytest.raises(NotFoundError, match=r"no checkpoint 'nowhere/none'.*hub"):
         lora.tune("nowhere/none", pairs(), (), tmp_path / "a", QUICK)
     with pytest.raises(DataError, match="None of the pairs"):
         lora.tune(str(base), (), (), tmp_path / "b", QUICK)
@@ -117,7 +161,7 @@ def test_unusable_calls_say_why(base: Path, tmp_path: Path, monkeypatch: pytest.
 
 def test_an_adapter_of_another_size_is_refused(base: Path, tmp_path: Path) -> None:
     """Shapes are compared before anything is written."""
-    model = gpt2.open_checkpoint(make_checkpoint(tmp_path / "wide", n_embd=128)).model
+    model = open_checkpoint(make_checkpoint(tmp_path / "wide", n_embd=128)).model
     lora.adapted(model, tmp_path / "wide", QUICK, []).save_pretrained(str(tmp_path / "adapter"), save_embedding_layers=False)
     with pytest.raises(ConvertError, match="does not fit its base"):
         merge(tmp_path / "adapter", tmp_path / "merged", base)
