@@ -10,14 +10,17 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
-from transformers import GPT2LMHeadModel, GPT2Tokenizer, PreTrainedTokenizerFast
+from transformers import GPT2Config, GPT2LMHeadModel, GPT2Tokenizer, PreTrainedTokenizerFast
 
+from convert import weights
+from convert.weights import Weights
 from edgegen.errors import ConvertError, NotFoundError
 from edgegen.train import tokenizer as tokenizers
 
@@ -30,13 +33,20 @@ _USUAL = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Checkpoint:
-    """A GPT-2 that llama.cpp computes alike: fp32 weights in evaluation mode, and its tokenizer."""
+    """A GPT-2 that llama.cpp computes alike, and its tokenizer. `built` is the model where it is in memory already."""
 
-    model: GPT2LMHeadModel
+    config: GPT2Config
     tokenizer: PreTrainedTokenizerFast
     folder: Path
+    weights: Weights
+    built: GPT2LMHeadModel | None = None
+
+    @cached_property
+    def model(self) -> GPT2LMHeadModel:
+        """The fp32 model in evaluation mode, loaded when it is first asked for. Raises ConvertError."""
+        return self.built or _load_model(self.folder)
 
 
 def find(source: str | Path) -> Path:
@@ -45,10 +55,10 @@ def find(source: str | Path) -> Path:
     if Path(source).is_dir() or not _HUB_NAME.fullmatch(name):
         return Path(source)
     for offline in (True, False):
-        for weights in ("*.safetensors", "*.bin"):
+        for files in ("*.safetensors", "*.bin"):
             with suppress(OSError, ValueError):
-                folder = Path(snapshot_download(name, local_files_only=offline, allow_patterns=["*.json", "*.txt", weights]))
-                if any(folder.glob(weights)):
+                folder = Path(snapshot_download(name, local_files_only=offline, allow_patterns=["*.json", "*.txt", files]))
+                if any(folder.glob(files)):
                     return folder
     raise NotFoundError(
         f"There is no checkpoint {name!r}: no such folder, not in the cache of hub models, and the hub gives none by that "
@@ -65,14 +75,15 @@ def open_checkpoint(source: str | Path) -> Checkpoint:
     check_config(_config(folder), str(folder))
     words = _load_tokenizer(folder)
     check_tokenizer(words, str(folder))
-    model = _load_model(folder)
-    rows = model.config.vocab_size
-    if len(words) > rows:
+    config = GPT2Config.from_pretrained(folder)
+    if len(words) > config.vocab_size:
         raise ConvertError(
-            f"{folder}: the tokenizer has {len(words)} tokens and the weights have {rows}. "
+            f"{folder}: the tokenizer has {len(words)} tokens and the weights have {config.vocab_size}. "
             f"Call model.resize_token_embeddings({len(words)}) and save again."
         )
-    return Checkpoint(model, words, folder)
+    found = weights.of_folder(folder)
+    weights.check(found, config, str(folder))
+    return Checkpoint(config, words, folder, found)
 
 
 def _config(folder: Path) -> dict[str, Any]:
@@ -147,13 +158,8 @@ def check_tokenizer(words: PreTrainedTokenizerFast, where: str) -> None:
 
 def _load_model(folder: Path) -> GPT2LMHeadModel:
     try:
-        model, info = GPT2LMHeadModel.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+        model: GPT2LMHeadModel = GPT2LMHeadModel.from_pretrained(folder, dtype=torch.float32)
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise ConvertError(f"{folder}: the weights cannot be loaded: {error}. Copy or save the checkpoint again.") from error
-    # transformers fills what is missing with random numbers and goes on.
-    for what in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        if info.get(what):
-            names = ", ".join(sorted(map(str, info[what]))[:3])
-            raise ConvertError(f"{folder}: the weights have {what.replace('_', ' ')}: {names}. Save the checkpoint again.")
     model.eval()
     return model

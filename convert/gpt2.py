@@ -9,20 +9,20 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
+from math import prod
 from pathlib import Path
 
 import gguf
 import numpy as np
-import numpy.typing as npt
-import torch
-from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
+from transformers import GPT2Config, PreTrainedTokenizerFast
 
 from convert.checkpoint import Checkpoint
 from convert.output import need, whole
+from convert.weights import Array, Stored, Weights
 from edgegen.errors import ConvertError
 from edgegen.slots import SPECIALS
 
-Array = npt.NDArray[np.float32]
 NAMES = {
     "attn_norm": "ln_1", "attn_qkv": "attn.c_attn", "attn_output": "attn.c_proj",
     "ffn_norm": "ln_2", "ffn_up": "mlp.c_fc", "ffn_down": "mlp.c_proj",
@@ -60,51 +60,51 @@ def vocabulary(words: PreTrainedTokenizerFast, rows: int) -> Vocabulary:
     return Vocabulary(tokens, [int(kinds.get(token, gguf.TokenType.NORMAL)) for token in tokens], merges)
 
 
-def tensors(model: GPT2LMHeadModel) -> Iterator[tuple[str, Array]]:
-    """GGUF's name and fp32 array of every tensor, matrices as [out, in]."""
-    state = {name.removeprefix("transformer."): value for name, value in model.state_dict().items()}
-
-    def array(name: str) -> Array:
-        result: Array = state[name].detach().to(torch.float32).contiguous().numpy()
-        return result
-
-    yield "token_embd.weight", array("wte.weight")
-    yield "position_embd.weight", array("wpe.weight")
-    for layer in range(model.config.n_layer):
+def tensors(weights: Weights, config: GPT2Config) -> Iterator[tuple[str, Stored]]:
+    """GGUF's name of every tensor and the tensor, matrices as [out, in]."""
+    yield "token_embd.weight", weights["wte.weight"]
+    yield "position_embd.weight", weights["wpe.weight"]
+    for layer in range(config.n_layer):
         for ours, theirs in NAMES.items():
-            weight = array(f"h.{layer}.{theirs}.weight")
-            yield f"blk.{layer}.{ours}.weight", np.ascontiguousarray(weight.T)
-            yield f"blk.{layer}.{ours}.bias", array(f"h.{layer}.{theirs}.bias")
-    yield "output_norm.weight", array("ln_f.weight")
-    yield "output_norm.bias", array("ln_f.bias")
-    if model.lm_head.weight.data_ptr() != model.transformer.wte.weight.data_ptr():
-        yield "output.weight", array("lm_head.weight")
+            weight, bias = (weights[f"h.{layer}.{theirs}.{part}"] for part in ("weight", "bias"))
+            yield f"blk.{layer}.{ours}.weight", Stored(weight.shape[::-1], partial(_turned, weight))
+            yield f"blk.{layer}.{ours}.bias", bias
+    yield "output_norm.weight", weights["ln_f.weight"]
+    yield "output_norm.bias", weights["ln_f.bias"]
+    if not config.tie_word_embeddings:
+        yield "output.weight", weights["lm_head.weight"]
+
+
+def _turned(stored: Stored) -> Array:
+    return np.ascontiguousarray(stored.load().T)
 
 
 def write(checkpoint: Checkpoint, target: Path, *, name: str = "", licence: str = "") -> Path:
-    """Write a checkpoint as F32 GGUF. Raises ConvertError, StorageError."""
-    words = vocabulary(checkpoint.tokenizer, checkpoint.model.config.vocab_size)
-    need(target.parent, 4 * sum(p.numel() for p in checkpoint.model.parameters()) + (1 << 20))
+    """Write a checkpoint as F32 GGUF, one tensor in memory at a time. Raises ConvertError, StorageError."""
+    words = vocabulary(checkpoint.tokenizer, checkpoint.config.vocab_size)
+    found = dict(tensors(checkpoint.weights, checkpoint.config))
+    need(target.parent, 4 * sum(prod(stored.shape) for stored in found.values()) + (1 << 20))
     with whole(target) as part:
         writer = gguf.GGUFWriter(part, "gpt2")
         writer.add_name(name or checkpoint.folder.name)
         if licence:
             writer.add_license(licence)
-        _add_sizes(writer, checkpoint.model)
+        _add_sizes(writer, checkpoint.config)
         _add_vocabulary(writer, words, checkpoint.tokenizer)
-        for tensor, values in tensors(checkpoint.model):
-            writer.add_tensor(tensor, values)
+        for tensor, stored in found.items():
+            writer.add_tensor_info(tensor, stored.shape, np.dtype(np.float32), 4 * prod(stored.shape))
         try:
             writer.write_header_to_file()
             writer.write_kv_data_to_file()
-            writer.write_tensors_to_file()
+            writer.write_ti_data_to_file()
+            for stored in found.values():
+                writer.write_tensor_data(stored.load())
         finally:
             writer.close()
     return target
 
 
-def _add_sizes(writer: gguf.GGUFWriter, model: GPT2LMHeadModel) -> None:
-    config = model.config
+def _add_sizes(writer: gguf.GGUFWriter, config: GPT2Config) -> None:
     writer.add_context_length(config.n_positions)
     writer.add_embedding_length(config.n_embd)
     writer.add_block_count(config.n_layer)

@@ -14,6 +14,7 @@ from peft import PeftModel
 from safetensors import SafetensorError
 from transformers import GPT2LMHeadModel
 
+from convert import weights
 from convert.checkpoint import Checkpoint, open_checkpoint
 from convert.output import whole
 from edgegen.errors import ConvertError, NotFoundError
@@ -42,9 +43,10 @@ def open_adapted(adapter: Path, base: str | Path | None = None) -> Checkpoint:
     """
     opened = open_checkpoint(_base_of(adapter) if base is None else base)
     words = tokenizers.load(adapter) if (adapter / "tokenizer.json").is_file() else opened.tokenizer
-    if len(words) > opened.model.config.vocab_size:
+    if len(words) > opened.config.vocab_size:
         opened.model.resize_token_embeddings(len(words), mean_resizing=False)
-    return Checkpoint(merged(opened.model, adapter), words, opened.folder)
+    model = merged(opened.model, adapter)
+    return Checkpoint(model.config, words, opened.folder, weights.of_model(model), model)
 
 
 def merged(model: GPT2LMHeadModel, adapter: Path) -> GPT2LMHeadModel:

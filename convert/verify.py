@@ -52,7 +52,7 @@ class Equality:
 def compare(checkpoint: Checkpoint, path: Path, pairs: Sequence[Pair]) -> Equality:
     """Measure a GGUF against its checkpoint. Raises ConvertError where it tokenises differently or gives no numbers."""
     encoder = Encoder(checkpoint.tokenizer)
-    context = checkpoint.model.config.n_positions
+    context = checkpoint.config.n_positions
     examples = [e for e in map(encoder.pair, pairs) if len(e.ids) <= context]
     if not examples:
         raise ConvertError(
@@ -130,7 +130,7 @@ def _log_softmax(logits: Logits) -> npt.NDArray[np.float64]:
 
 def _greedy_equal(checkpoint: Checkpoint, backend: LlamaBackend, example: Example) -> bool:
     prompt = [int(token) for token in example.ids[: example.start]]
-    room = min(_GREEDY_TOKENS, checkpoint.model.config.n_positions - len(prompt))
+    room = min(_GREEDY_TOKENS, checkpoint.config.n_positions - len(prompt))
     expected = greedy_reference(checkpoint, prompt, room)
     return expected == greedy(backend, prompt, room, checkpoint.tokenizer.eos_token_id)
 

@@ -217,6 +217,46 @@ def test_every_form_of_a_checkpoint_is_read(
     assert all(torch.equal(value, again[name]) for name, value in opened.model.state_dict().items())
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_weights_of_every_precision_are_read(checkpoint: Path, tmp_path: Path, dtype: torch.dtype) -> None:
+    """Bit for bit what PyTorch makes of them."""
+    opened = open_checkpoint(checkpoint)
+    half = open_checkpoint(checkpoint).model.to(dtype)
+    half.save_pretrained(tmp_path / "half")
+    opened.tokenizer.save_pretrained(tmp_path / "half")
+    again = open_checkpoint(tmp_path / "half").weights
+    for name, value in half.transformer.state_dict().items():
+        assert np.array_equal(again[name].load(), value.float().numpy()), name
+
+
+@pytest.mark.parametrize(
+    ("header", "what"),
+    [
+        (b"{", "cannot be loaded"),
+        (b'{"wte.weight": {"dtype": "F32", "shape": [4], "data_offsets": [0, 99999999]}}', "lies outside"),
+        (b'{"wte.weight": {"dtype": "F8", "shape": [4], "data_offsets": [0, 16]}}', "F8"),
+        (b"[]", "cannot be loaded"),
+    ],
+)
+def test_a_header_that_lies_is_refused(checkpoint: Path, tmp_path: Path, header: bytes, what: str) -> None:
+    """Sizes and types are checked against the file before anything is read."""
+    folder = edited(checkpoint, tmp_path / "edited")
+    (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(16))
+    with pytest.raises(ConvertError, match=what):
+        open_checkpoint(folder)
+
+
+def test_a_missing_shard_is_named(checkpoint: Path, tmp_path: Path) -> None:
+    """An index names files; each has to be there, and plain."""
+    opened = open_checkpoint(checkpoint)
+    _sharded(opened.model, tmp_path / "saved")
+    opened.tokenizer.save_pretrained(tmp_path / "saved")
+    part = sorted((tmp_path / "saved").glob("*.safetensors"))[0]
+    part.unlink()
+    with pytest.raises(ConvertError, match=rf"{part.name} is missing"):
+        open_checkpoint(tmp_path / "saved")
+
+
 def test_a_padded_vocabulary_keeps_its_rows(checkpoint: Path, tmp_path: Path) -> None:
     """Rows without a token become unused tokens: the same logits, the same ids, and the way back knows no such token."""
     opened = open_checkpoint(checkpoint)
@@ -333,7 +373,7 @@ def test_a_full_disk_leaves_no_model(checkpoint: Path, tmp_path: Path, monkeypat
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("gguf.GGUFWriter.write_tensors_to_file", full)
+    monkeypatch.setattr("gguf.GGUFWriter.write_tensor_data", full)
     with pytest.raises(StorageError, match="No space left"):
         gpt2.write(open_checkpoint(checkpoint), tmp_path / "model.gguf")
     assert not list(tmp_path.iterdir())
