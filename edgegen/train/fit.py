@@ -5,7 +5,7 @@ Loss: -1/N sum log P(text token | facts, text before), over the N text tokens of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch.nn import functional
+from torch.utils.data import Sampler
 from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast, Trainer, TrainingArguments
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import get_last_checkpoint
@@ -67,9 +68,35 @@ class TextTrainer(Trainer):  # type: ignore[misc]
             return self.compute_loss(model, inputs).detach(), None, None
 
     def _get_train_sampler(self, *_: Any) -> Any:
-        generator = torch.Generator().manual_seed(self.args.seed)
-        lengths = self.train_dataset.lengths
-        return LengthGroupedSampler(self.args.train_batch_size, lengths=lengths, generator=generator)
+        return MixedBatches(self.args.train_batch_size, self.train_dataset.lengths, self.args.seed)
+
+
+class MixedBatches(Sampler[int]):
+    """Batches of like lengths in random order.
+
+    transformers' sampler gives them from long to short, fifty batches at a time. Where length goes with the task, as here, the
+    model then learns one kind of text and forgets the other, fifty steps each (docs/log.md, 2026-11-25).
+    """
+
+    def __init__(self, batch: int, lengths: list[int], seed: int) -> None:
+        super().__init__()
+        self._batch, self._lengths, self._seed, self._epoch = batch, lengths, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw anew for each epoch, the same after a resume."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self._seed + self._epoch)
+        grouped = list(LengthGroupedSampler(self._batch, lengths=self._lengths, generator=generator))
+        batches = [grouped[at : at + self._batch] for at in range(0, len(grouped), self._batch)]
+        whole = [batch for batch in batches if len(batch) == self._batch]
+        order = torch.randperm(len(whole), generator=generator).tolist()
+        yield from (index for at in order for index in whole[at])
+        yield from (index for batch in batches if len(batch) < self._batch for index in batch)
 
 
 def text_loss(model: Any, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from edgegen.errors import OptionError
 from edgegen.train.dataset import IGNORE
-from edgegen.train.fit import FitOptions, text_loss
+from edgegen.train.fit import FitOptions, MixedBatches, text_loss
 
 
 def model(layers: int) -> GPT2LMHeadModel:
@@ -53,3 +53,17 @@ def test_options_check_themselves(wrong: dict[str, float]) -> None:
     """A value that cannot work is refused with its name."""
     with pytest.raises(OptionError, match=next(iter(wrong))):
         FitOptions(**wrong)  # type: ignore[arg-type]
+
+
+def test_batches_are_of_like_length_and_mixed() -> None:
+    """Each pair once; a batch holds like lengths; long and short batches come in no order; epochs differ, a repeat does not."""
+    lengths = [int(n) for n in torch.randint(10, 200, (4000,), generator=torch.Generator().manual_seed(5))]
+    sampler = MixedBatches(16, lengths, seed=3)
+    first, again = list(sampler), list(sampler)
+    assert first == again and sorted(first) == list(range(4000))
+    batches = [[lengths[i] for i in first[at : at + 16]] for at in range(0, 4000, 16)]
+    assert sum(max(batch) - min(batch) for batch in batches) / len(batches) < 10
+    means = torch.tensor([sum(batch) / len(batch) for batch in batches])
+    assert abs(float(torch.corrcoef(torch.stack([means[:-1], means[1:]]))[0, 1])) < 0.2
+    sampler.set_epoch(1)
+    assert list(sampler) != first
