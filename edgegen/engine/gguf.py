@@ -8,15 +8,25 @@ from __future__ import annotations
 import mmap
 import struct
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
 from edgegen.errors import NotFoundError, PackError
 
+_TYPES = {
+    0: (1, 4), 1: (1, 2), 2: (32, 18), 3: (32, 20), 6: (32, 22), 7: (32, 24), 8: (32, 34), 9: (32, 40),
+    10: (256, 84), 11: (256, 110), 12: (256, 144), 13: (256, 176), 14: (256, 210), 15: (256, 292),
+    16: (256, 66), 17: (256, 74), 18: (256, 98), 19: (256, 50), 20: (32, 18), 21: (256, 110), 22: (256, 82),
+    23: (256, 136), 24: (1, 1), 25: (1, 2), 26: (1, 4), 27: (1, 8), 28: (1, 8), 29: (256, 56), 30: (1, 2),
+    34: (256, 54), 35: (256, 66), 39: (32, 17),
+}  # fmt: skip
+"""Each tensor type's values in a block and bytes of a block, as in `enum ggml_type`."""
 _FORMATS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
-_MOST = 1_000_000  # more tensors, keys or dimensions than any real file has
-_DEFAULT_ALIGNMENT = 32
+_MOST = 1_000_000  # more tensors or keys than any real file has
+_DIMENSIONS = 4  # the most that ggml has
+_ALIGNMENT, _DEFAULT_ALIGNMENT = "general.alignment", 32
 
 Value = str | int | float | bool
 
@@ -40,31 +50,35 @@ class Header:
     @property
     def n_ctx_train(self) -> int:
         """Positions the model was trained with; 0 where the file does not say."""
-        return int(self.meta.get(f"{self.architecture}.context_length", 0))
+        value = self.meta.get(f"{self.architecture}.context_length", 0)
+        return value if isinstance(value, int) else 0
 
 
-class _Short(ValueError):
-    """The header runs past the end of the file."""
+class _Misfit(ValueError):
+    """The header contradicts itself or the size of the file."""
 
 
 class _Reader:
-    def __init__(self, data: mmap.mmap) -> None:
-        self.data, self.at = data, 0
+    """Reads forward; positions count from where the model begins."""
+
+    def __init__(self, data: mmap.mmap, start: int, size: int) -> None:
+        self.data, self.start, self.size, self.at = data, start, size, 0
 
     def number(self, code: str) -> Any:
         size = struct.calcsize("<" + code)
         return struct.unpack("<" + code, self.take(size))[0]
 
     def take(self, size: int) -> bytes:
-        if size > len(self.data) - self.at:
-            raise _Short
+        if size > self.size - self.at:
+            raise _Misfit
         self.at += size
-        return self.data[self.at - size : self.at]
+        end = self.start + self.at
+        return self.data[end - size : end]
 
     def count(self) -> int:
         value: int = self.number("Q")
         if value > _MOST:
-            raise _Short
+            raise _Misfit
         return value
 
     def text(self) -> str:
@@ -79,7 +93,7 @@ class _Reader:
     def array(self) -> int:
         kind, length = self.number("I"), self.number("Q")
         if kind == _ARRAY:
-            raise _Short
+            raise _Misfit
         if kind != _STRING:
             self.take(length * struct.calcsize(_FORMATS[kind]))
             return int(length)
@@ -88,19 +102,23 @@ class _Reader:
         return int(length)
 
 
-def read_header(path: Path) -> Header:
-    """The header of a GGUF file. Raises NotFoundError, and PackError for a file that is not one or is cut off."""
+def read_header(path: Path, start: int = 0, size: int | None = None) -> Header:
+    """The header of a GGUF file, or of the `size` bytes from `start` on.
+
+    Raises NotFoundError, and PackError for what is not a GGUF model, is cut off, or says sizes that do not fit.
+    """
     if not path.is_file():
         raise NotFoundError(f"No model file at {path}. Check the path, or install a pack.")
-    size = path.stat().st_size
+    size = path.stat().st_size - start if size is None else size
     if size < 24:
         raise PackError(f"{path} is not a GGUF model: it has only {size} bytes. Copy the file again.")
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        if data[:4] != b"GGUF":
-            raise PackError(f"{path} is not a GGUF model: it begins with {data[:4]!r}. Convert the checkpoint first.")
+        magic = data[start : start + 4]
+        if magic != b"GGUF":
+            raise PackError(f"{path} is not a GGUF model: it begins with {magic!r}. Convert the checkpoint first.")
         try:
-            return _read(_Reader(data), path)
-        except (_Short, KeyError) as error:
+            return _read(_Reader(data, start, size), path)
+        except (_Misfit, KeyError) as error:
             raise PackError(f"{path} is damaged or cut off: its header does not fit its {size} bytes. Copy it again.") from error
 
 
@@ -114,24 +132,50 @@ def _read(reader: _Reader, path: Path) -> Header:
     lengths: dict[str, int] = {}
     for _ in range(n_keys):
         key, kind = reader.text(), reader.number("I")
+        if key in meta or key in lengths:
+            raise _Misfit
         if kind == _ARRAY:
             lengths[key] = reader.array()
         else:
             meta[key] = reader.value(kind)
-    _check_tensors(reader, n_tensors, int(meta.get("general.alignment", _DEFAULT_ALIGNMENT)))
+    _check_tensors(reader, n_tensors, _alignment(meta))
     return Header(version, meta, lengths, n_tensors)
 
 
+def _alignment(meta: dict[str, Value]) -> int:
+    value = meta.get(_ALIGNMENT, _DEFAULT_ALIGNMENT)
+    if not isinstance(value, int) or value < 1 or value & (value - 1):
+        raise _Misfit
+    return value
+
+
 def _check_tensors(reader: _Reader, n_tensors: int, alignment: int) -> None:
-    """Every tensor must begin inside the file; llama.cpp itself checks where each ends."""
-    last = 0
+    """Tensors stand one after another, each padded to the alignment, and nothing but padding follows the last."""
+    names: set[str] = set()
+    end = padded = 0
     for _ in range(n_tensors):
-        reader.text()
-        dimensions: int = reader.number("I")
-        if dimensions > 4:
-            raise _Short
-        reader.take(8 * dimensions + 4)
-        last = max(last, reader.number("Q"))
-    start = -(-reader.at // max(1, alignment)) * alignment
-    if start + last >= len(reader.data):
-        raise _Short
+        names.add(reader.text())
+        size, offset = _tensor_size(reader), reader.number("Q")
+        if offset != padded:
+            raise _Misfit
+        end = offset + size
+        padded = _pad(end, alignment)
+    left = reader.size - _pad(reader.at, alignment) - end
+    if len(names) != n_tensors or not 0 <= left < alignment:
+        raise _Misfit
+
+
+def _tensor_size(reader: _Reader) -> int:
+    """Bytes of a tensor's data: its dimensions, whole blocks in each row."""
+    n_dimensions: int = reader.number("I")
+    if n_dimensions > _DIMENSIONS:
+        raise _Misfit
+    dimensions = [int(reader.number("Q")) for _ in range(n_dimensions)]
+    values, size = _TYPES[reader.number("I")]
+    if not dimensions or min(dimensions) < 1 or dimensions[0] % values:
+        raise _Misfit
+    return prod(dimensions) // values * size
+
+
+def _pad(size: int, alignment: int) -> int:
+    return -(-size // alignment) * alignment
