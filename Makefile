@@ -43,11 +43,11 @@ test: lint
 # The held-out part of the corpus takes seconds; with CATALOGUE=file.json the pack is scored on that catalogue instead.
 eval: $(VENV)/.dev
 ifdef CATALOGUE
-	@$(VENV)/bin/edgegen evaluate --catalogue $(CATALOGUE) --show $(SHOW)
+	@$(VENV)/bin/edgegen evaluate --pack bundled --catalogue $(CATALOGUE) --show $(SHOW)
 else
 	@echo "== the corpus's test split, unseen in training"
 	@$(VENV)/bin/edgegen train corpus --split test --out $(RUN)
-	@$(VENV)/bin/edgegen evaluate --corpus $(RUN)/corpus --show $(SHOW)
+	@$(VENV)/bin/edgegen evaluate --pack bundled --corpus $(RUN)/corpus --show $(SHOW)
 endif
 
 corpus: $(VENV)/.dev

@@ -36,7 +36,7 @@ def ours(threads: int, n: int, at: int) -> dict[str, float]:
 
     products = catalog.load(catalog.sample("en"), "en").products
     work = [request for _, request in requests.build("reason", products, requests.Context("en"))]
-    with explainer(None, threads) as running:
+    with explainer(Path("bundled"), threads) as running:
         running.explain(work[(at + 1) % len(work)], ExplainOptions(n=n))
         answer = running.explain(work[at % len(work)], ExplainOptions(n=n))
     seconds = answer.timings

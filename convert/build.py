@@ -15,6 +15,7 @@ from edgegen import pack
 from edgegen import tasks as known
 from edgegen.domain import LANGS, Lang
 from edgegen.errors import UsageError
+from edgegen.pack.manifest import check_label
 from edgegen.train.pairs import Pair
 
 
@@ -41,6 +42,7 @@ def build_pack(
     Raises UsageError, OptionError, NotFoundError, ConvertError, StorageError; then `out` is as it was.
     """
     kind = quantize.check_type(quant)
+    check_label(name, version)
     _check(out, languages, tasks)
     opened = _opened(checkpoint, adapter)
     pairs = _samples(languages, tasks) if pairs is None else pairs
@@ -75,7 +77,12 @@ def _opened(checkpoint: str | Path | None, adapter: Path | None) -> Checkpoint:
 
 
 def record_evaluation(folder: Path, evaluation: dict[str, Any]) -> None:
-    """Write an evaluation into a pack that was evaluated after it was built. Raises PackError, StorageError."""
+    """Write an evaluation into a pack that was evaluated after it was built.
+
+    Raises PackError, StorageError, and UsageError for a signed pack, whose signature would not fit any more.
+    """
+    if (folder / pack.SIGNATURE).exists():
+        raise UsageError(f"{folder} is signed, so its manifest cannot change. Record into the pack it was built from.")
     manifest = replace(pack.load(folder).manifest, evaluation=evaluation)
     with whole(folder / pack.MANIFEST) as part:
         part.write_text(pack.to_text(manifest), "utf-8")

@@ -7,6 +7,7 @@
     |   +-- MappingError         3   422   a catalogue column cannot be mapped to a fact
     +-- NotFoundError            4   404   a file, product or pack is not there
     +-- PackError                5   503   a pack is damaged, unknown or cannot be loaded
+    |   +-- SignatureError       5   503   a pack is signed by nobody who is trusted, wrongly, or not at all
     +-- EngineError              6   503   the native engine failed
     |   +-- PromptTooLongError   6   413   the prompt does not fit the context
     |   +-- BusyError            6   503   the queue is full
@@ -59,6 +60,10 @@ class PackError(EdgegenError):
 
     exit_code = 5
     http_status = 503
+
+
+class SignatureError(PackError):
+    """A pack is signed by nobody who is trusted, its signature is wrong, or there is none where one is needed."""
 
 
 class EngineError(EdgegenError):

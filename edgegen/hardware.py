@@ -20,6 +20,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from edgegen import folders
 from edgegen.errors import NotFoundError, StorageError
 
 _CHILD = "edgegen.engine.trial"
@@ -97,6 +98,11 @@ def probe(model: Path, *, timeout_s: float = 120) -> Hardware:
     return found
 
 
+def trial(model: Path, setting: Setting, *, timeout_s: float = 120) -> Trial:
+    """Try one setting on a model in a child process; what crashes there is an answer and no crash here. Keeps nothing."""
+    return _try(model, [setting], timeout_s)[0]
+
+
 def choose(trials: Sequence[Trial]) -> Hardware:
     """The fastest setting that worked; a later one (more threads, repacked, GPU) must be clearly faster."""
     best: tuple[float, Setting] | None = None
@@ -145,18 +151,10 @@ def _ending(code: int) -> str:
     return f"ended with code {code}"
 
 
-def cache_folder() -> Path:
-    """Where answers are kept: $EDGEGEN_CACHE, else the user's cache folder."""
-    if own := os.environ.get("EDGEGEN_CACHE"):
-        return Path(own)
-    base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
-    return (Path(base) if base else Path.home() / ".cache") / "edgegen"
-
-
 def _cache_file(model: Path) -> Path:
     about = model.stat()
     key = [processor(), usable_cores(), str(model.resolve()), about.st_size, about.st_mtime_ns, llama_version()]
-    return cache_folder() / f"hardware-{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]}.json"
+    return folders.cache() / f"hardware-{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]}.json"
 
 
 def _from_json(data: dict[str, Any]) -> Hardware:

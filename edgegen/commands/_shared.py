@@ -7,11 +7,15 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgegen import catalog
 from edgegen.domain import LANGS, Lang
 from edgegen.errors import UsageError
 from edgegen.explain import Explainer
+
+if TYPE_CHECKING:
+    from edgegen.pack import Pack
 
 
 def say(text: str) -> None:
@@ -29,7 +33,17 @@ def language(text: str) -> Lang:
 
 def add_pack(parser: argparse.ArgumentParser) -> None:
     """The option that names the pack."""
-    parser.add_argument("--pack", type=Path, help="folder of a pack; default: the bundled one")
+    parser.add_argument(
+        "--pack", type=Path,
+        help="a pack's folder or file, the name of an installed one, or `bundled`; default: the active one, else the bundled one",
+    )  # fmt: skip
+
+
+def open_pack(wanted: Path | None) -> Pack:
+    """The verified pack that the option names. Raises NotFoundError, PackError, StorageError, UsageError."""
+    from edgegen.pack.installed import chosen
+
+    return chosen(wanted, say)
 
 
 def add_catalogue(parser: argparse.ArgumentParser) -> None:
@@ -63,10 +77,10 @@ def explainer(pack_path: Path | None, threads: int | None = None) -> Iterator[Ex
     """An explainer on a pack, closed at the end. Raises PackError, NotFoundError, EngineError."""
     from dataclasses import replace
 
-    from edgegen import hardware, pack
+    from edgegen import hardware
     from edgegen.engine import open_engine
 
-    found = pack.load(pack_path or pack.bundled())
+    found = open_pack(pack_path)
     setting = hardware.known(found.model).setting
     with open_engine(found.model, setting=replace(setting, threads=threads) if threads else setting) as engine:
         yield Explainer(engine)

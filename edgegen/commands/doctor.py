@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 
-from edgegen import hardware, pack
+from edgegen import hardware
 from edgegen.commands import _shared
 from edgegen.errors import EdgegenError
+from edgegen.pack import bundled
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,11 +23,13 @@ def run(args: argparse.Namespace) -> int:
     """Print one line a finding; the exit code says whether a pack can be used."""
     code, model, found = 0, None, {}
     try:
-        loaded = pack.load(args.pack or pack.bundled())
+        loaded = _shared.open_pack(args.pack)
         model = loaded.model
         manifest = loaded.manifest
         found = {
-            "pack": f"{manifest.name} {manifest.version}, {manifest.quantization}, {model.stat().st_size / 1e6:.1f} MB: verified"
+            "pack": f"{manifest.name} {manifest.version}, {manifest.quantization}, {model.stat().st_size / 1e6:.1f} MB: verified",
+            "pack folder": str(loaded.folder),
+            "signed by": str(loaded.signer or ("nobody: it comes with edgegen" if loaded.folder == bundled() else "nobody")),
         }
     except EdgegenError as error:
         found, code = {"pack": f"none can be used: {error}"}, error.exit_code

@@ -10,7 +10,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from edgegen import catalog, pack, requests, tasks
+from edgegen import catalog, folders, pack, requests, tasks
 from edgegen.commands import _shared
 from edgegen.domain import LANGS, Lang
 from edgegen.errors import MissingExtraError, OptionError, UsageError
@@ -45,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
     langs = [_shared.language(lang) for lang in args.langs.split(",")]
     rows: list[Row] = []
     shown: dict[Lang, list[Explanation]] = {lang: [] for lang in langs}
+    recorded = _recordable(args.pack) if args.record else None
     with _shared.explainer(args.pack, args.threads) as explainer:
         for lang in langs:
             for name in names:
@@ -63,17 +64,30 @@ def run(args: argparse.Namespace) -> int:
     figures = [row.to_json() for row in rows]
     if args.report:
         args.report.write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    if args.record:
-        _record(args.pack, figures)
+    if recorded:
+        _record(recorded, figures)
     return 0
 
 
-def _record(path: Path | None, figures: list[dict[str, Any]]) -> None:
+def _recordable(wanted: Path | None) -> Path:
+    """The folder of a pack whose manifest may still change. Raises UsageError for others, before anything is scored."""
+    from edgegen.pack.installed import Installed
+
+    found = _shared.open_pack(wanted).folder
+    kept = (Installed().packs, folders.cache())
+    if (found / pack.SIGNATURE).exists() or any(found.resolve().is_relative_to(folder.resolve()) for folder in kept):
+        raise UsageError(
+            "--record changes the manifest of a pack; this one is signed or installed. Name the folder it is built from."
+        )
+    return found
+
+
+def _record(folder: Path, figures: list[dict[str, Any]]) -> None:
     try:
         from convert.build import record_evaluation
     except ImportError as error:
         raise MissingExtraError(f"Recording needs the package {error.name}. Install it: pip install 'edgegen[train]'.") from error
-    record_evaluation(path or pack.bundled(), {"rows": figures})
+    record_evaluation(folder, {"rows": figures})
 
 
 def _cases(args: argparse.Namespace, name: str, lang: Lang) -> Iterator[Case]:

@@ -87,10 +87,10 @@ def _engine(args: argparse.Namespace) -> Iterator[tuple[Engine | None, Mapping[s
     if args.template_only:
         yield None, None
         return
-    from edgegen import hardware, pack
+    from edgegen import hardware
     from edgegen.engine import open_engine
 
-    found = pack.load(args.pack or pack.bundled())
+    found = _shared.open_pack(args.pack)
     setting = hardware.known(found.model).setting
     setting = replace(setting, threads=args.threads) if args.threads else setting
     info = {"name": found.manifest.name, "version": found.manifest.version, "languages": list(found.manifest.languages)}

@@ -419,14 +419,18 @@ def test_build_makes_a_pack_that_verifies(checkpoint: Path, tmp_path: Path) -> N
     first = {p.name: p.read_bytes() for p in made.folder.iterdir()}
     record_evaluation(made.folder, {"slot_error": 0.0})
     assert pack.load(made.folder).manifest.evaluation == {"slot_error": 0.0}
+    (made.folder / pack.SIGNATURE).touch()
+    with pytest.raises(UsageError, match="is signed, so its manifest cannot change"):
+        record_evaluation(made.folder, {})
     again = build(checkpoint, made.folder)
     assert {p.name: p.read_bytes() for p in again.iterdir()} == first
 
 
 def test_build_refuses_before_it_writes(checkpoint: Path, tmp_path: Path) -> None:
-    """Unknown tasks and languages, and a folder that is not a pack."""
+    """Unknown tasks and languages, names that no manifest may have, and a folder that is not a pack."""
     wrong: list[tuple[dict[str, Any], str]] = [
-        ({"tasks": ["nope"]}, "Unknown task"), ({"languages": ["xx"]}, "Unknown language"), ({"tasks": []}, "one task")
+        ({"tasks": ["nope"]}, "Unknown task"), ({"languages": ["xx"]}, "Unknown language"), ({"tasks": []}, "one task"),
+        ({"name": "../x"}, "the pack's name is '../x'"), ({"version": "1 2"}, "the pack's version is '1 2'"),
     ]  # fmt: skip
     for changes, what in wrong:
         with pytest.raises(UsageError, match=what):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,28 +9,14 @@ import pytest
 
 from edgegen import pack
 from edgegen.errors import NotFoundError, PackError
-from edgegen.pack import Manifest
-from tests.fakes.tiny_gguf import write_tiny_gguf
+from edgegen.pack import loading, schema
+from tests.fakes import packs
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A pack of a tiny model, with a second file."""
-    folder = tmp_path / "pack"
-    folder.mkdir()
-    write_tiny_gguf(folder / pack.MODEL)
-    (folder / "card.md").write_text("# A pack\n", "utf-8")
-    files = pack.describe(folder, [pack.MODEL, "card.md"])
-    manifest = Manifest("tiny", "1.0", ("en", "zh"), ("reason",), "gpt2", "f32", files, "Apache-2.0", {"seed": 7})
-    pack.write_manifest(folder, manifest)
-    return folder
-
-
-def change(folder: Path, **changes: Any) -> None:
-    """Write values into the manifest; None takes a key out."""
-    path = folder / pack.MANIFEST
-    raw = json.loads(path.read_text("utf-8")) | changes
-    path.write_text(json.dumps({k: v for k, v in raw.items() if v is not None}), "utf-8")
+    return packs.make(tmp_path / "pack", version="1.0")
 
 
 def test_a_whole_pack_loads(folder: Path) -> None:
@@ -55,7 +40,7 @@ def test_the_manifest_is_written_in_one_way(folder: Path) -> None:
 
 def test_unknown_keys_are_left_alone(folder: Path) -> None:
     """A later edgegen may say more in the same format."""
-    change(folder, signature="x")
+    packs.change(folder, signature="x")
     assert pack.load(folder).manifest.name == "tiny"
 
 
@@ -85,38 +70,58 @@ def test_missing_cut_and_changed_files(folder: Path, name: str) -> None:
 @pytest.mark.parametrize("key", ["format", "prompt_format"])
 def test_a_newer_pack_says_so(folder: Path, key: str) -> None:
     """The way out is an update of edgegen, not another copy."""
-    change(folder, **{key: 2})
+    packs.change(folder, **{key: 2})
     with pytest.raises(PackError, match=rf"{key} 2; this edgegen reads up to 1\. Update edgegen"):
         pack.load(folder)
 
 
+SHA = "0" * 64
+ANY = {"size": 1, "sha256": SHA}
+LARGE = {"size": (8 << 30) - 1, "sha256": SHA}
 BROKEN: list[tuple[dict[str, Any], str]] = [
     ({"format": None}, "format is None"),
     ({"format": True}, "format is True"),
     ({"prompt_format": "1"}, "prompt_format is '1'"),
     ({"name": None}, "name is missing"),
-    ({"version": 3}, "version is missing or not a text"),
+    ({"version": 3}, "version is 3, not a text"),
     ({"languages": []}, "languages"),
     ({"tasks": "reason"}, "tasks"),
     ({"evaluation": []}, "evaluation"),
-    ({"files": None}, "files does not list model.gguf"),
-    ({"files": {"model.gguf": {"size": 1}}}, "lacks its size or sha256"),
-    ({"files": {"model.gguf": None}}, "lacks its size or sha256"),
-    ({"files": {"model.gguf": {"size": 1, "sha256": ""}, "../x": {"size": 1, "sha256": ""}}}, "not a plain file name"),
-    ({"files": {"model.gguf": {"size": 1, "sha256": ""}, "C:\\x": {"size": 1, "sha256": ""}}}, "not a plain file name"),
-    ({"architecture": "llama"}, "the manifest says llama, the model is gpt2"),
+    ({"files": None}, "files is missing"),
+    ({"files": {}}, "files.model.gguf is missing"),
+    ({"files": {"model.gguf": {"size": 1}}}, "files.model.gguf.sha256 is missing"),
+    ({"files": {"model.gguf": None}}, "files.model.gguf is None, not an object with size and sha256"),
+    ({"files": {"model.gguf": ANY, "../x": ANY}}, "not a plain file name"),
+    ({"files": {"model.gguf": ANY, "C:\\x": ANY}}, "not a plain file name"),
+    ({"files": {"model.gguf": {"size": -1, "sha256": SHA}}}, "size is -1, not a size in bytes"),
+    ({"files": {"model.gguf": {"size": True, "sha256": SHA}}}, "size is True, not a size in bytes"),
+    ({"files": {"model.gguf": {"size": 1 << 40, "sha256": SHA}}}, "size is 1099511627776, not a size in bytes, less than 8 GiB"),
+    ({"files": {"model.gguf": {"size": 1, "sha256": "A" * 64}}}, "not 64 hexadecimal digits"),
+    ({"files": dict.fromkeys(("model.gguf", *map(str, range(64))), ANY)}, "at most 64 files"),
+    ({"files": dict.fromkeys(("model.gguf", "b", "c"), LARGE)}, "more than 16"),
+    ({"files": {"model.gguf": ANY, "Model.GGUF": ANY}}, "two of its files have one name"),
+    ({"files": {"model.gguf": ANY, "Manifest.json": ANY}}, "two of its files have one name"),
+    ({"architecture": "gpt2\x1b[2J"}, "architecture is 'gpt2.x1b.2J', not a text"),
+    ({"licence": ""}, "licence is '', not a text"),
+    ({"name": "../x"}, "name is '../x', not a text of at most 64 letters"),
+    ({"version": "1/2"}, "version is '1/2'"),
+    ({"name": "a\n"}, "name is"),
+    ({"architecture": "llama"}, "the manifest says llama, the model is 'gpt2'"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("changes", "what"), BROKEN)
 def test_a_broken_manifest(folder: Path, changes: dict[str, Any], what: str) -> None:
     """The message says which entry."""
-    change(folder, **changes)
+    packs.change(folder, **changes)
     with pytest.raises(PackError, match=what):
         pack.load(folder)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "\ufeff{}", '"x"'])
+TWICE = '{"format": 1, "format": 2}'
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "\ufeff{}", '"x"', TWICE, "[" * 100_000, '{"a": NaN}', '{"a": "\\ud800"}'])
 def test_a_manifest_that_is_none(folder: Path, text: str) -> None:
     """Garbage is an error of the pack and no crash."""
     (folder / pack.MANIFEST).write_text(text, "utf-8")
@@ -127,7 +132,7 @@ def test_a_manifest_that_is_none(folder: Path, text: str) -> None:
 def test_bundled_is_found_in_package_or_checkout(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The installed one comes first; where there is none, the message says what to do."""
     package = tmp_path / "site" / "edgegen"
-    monkeypatch.setattr(pack, "_PACKAGE", package)
+    monkeypatch.setattr(loading, "_PACKAGE", package)
     with pytest.raises(PackError, match="no bundled pack"):
         pack.bundled()
     checkout = tmp_path / "site" / "models" / "bundled"
@@ -135,3 +140,53 @@ def test_bundled_is_found_in_package_or_checkout(folder: Path, tmp_path: Path, m
         place.mkdir(parents=True)
         (place / pack.MANIFEST).write_bytes((folder / pack.MANIFEST).read_bytes())
         assert pack.bundled() == place
+
+
+def test_a_manifest_may_not_be_huge(folder: Path) -> None:
+    """It is not even read."""
+    with (folder / pack.MANIFEST).open("r+b") as file:
+        file.truncate(5 << 20)
+    with pytest.raises(PackError, match="5242880 bytes, 4194304 are the most"):
+        pack.load(folder)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "model.gguf", "card.md", "signature.json"])
+def test_links_and_folders_in_a_pack(folder: Path, tmp_path: Path, name: str) -> None:
+    """A link is not followed, wherever it leads; a folder is no file."""
+    target = tmp_path / "elsewhere"
+    target.write_bytes((folder / name).read_bytes() if (folder / name).exists() else b"{}")
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).symlink_to(target)
+    with pytest.raises(PackError, match=f"{name} is a link"):
+        pack.load(folder)
+    (folder / name).unlink()
+    if name != "manifest.json":
+        (folder / name).mkdir()
+        with pytest.raises(PackError, match=f"{name} is not a regular file"):
+            pack.load(folder)
+
+
+def test_a_folder_may_be_reached_by_a_link(folder: Path, tmp_path: Path) -> None:
+    """Links outside a pack are the user's own."""
+    (tmp_path / "link").symlink_to(folder)
+    assert pack.load(tmp_path / "link").manifest.name == "tiny"
+
+
+def test_the_schema_is_checked_whole() -> None:
+    """Every part says what it wants in words; an unknown keyword is not passed over."""
+
+    def walk(part: dict[str, Any]) -> None:
+        assert "$ref" in part or part["description"]
+        inner = [*part.get("properties", {}).values(), *part.get("$defs", {}).values()]
+        for each in [*inner, *(part[key] for key in ("items", "propertyNames", "additionalProperties") if key in part)]:
+            walk(each)
+
+    walk(schema.manifest_schema())
+    with pytest.raises(NotImplementedError, match="uses oneOf"):
+        schema.check(1, {"oneOf": [], "description": "a thing"})
+
+
+def test_the_schema_requires_what_a_manifest_has(folder: Path) -> None:
+    """The class and the schema do not drift apart."""
+    written = pack.read_manifest(folder).to_json()
+    assert sorted(schema.manifest_schema()["required"]) == sorted(written) == sorted(schema.manifest_schema()["properties"])
