@@ -1,6 +1,7 @@
 # make run    see it work: set-up, then explanations of the sample catalogue in English and Chinese
 # make test   everything that CI checks
 # make eval   score the bundled pack on held-out products;  make bench   its speed;  make pack   train it anew
+# make tamper tamper with a pack in ten thousand ways, and count what is refused
 
 VENV ?= .venv
 PY := $(VENV)/bin/python
@@ -8,7 +9,7 @@ PIP := $(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraint
 RUN ?= runs/bundled
 SHOW ?= 0
 
-.PHONY: run test lint eval corpus bench size pack clean
+.PHONY: run test lint eval corpus bench size tamper pack clean
 
 $(VENV)/.runtime: pyproject.toml constraints.txt
 	@echo "== setting up $(VENV): the runtime (building llama-cpp-python takes some minutes the first time)"
@@ -60,6 +61,9 @@ bench: $(VENV)/.dev
 size: $(VENV)/.runtime
 	@echo "== a runtime install without extras, from the wheel"
 	@$(PY) bench/runtime.py
+
+tamper: $(VENV)/.runtime
+	@$(PY) bench/tamper.py
 
 # Hours on two cores; an interrupted run goes on from its last checkpoint.
 pack: $(VENV)/.dev
