@@ -63,18 +63,23 @@ def _build(args: argparse.Namespace) -> Iterator[str]:
     yield str(building.build(made, args.out, key=args.key, extra=args.add, name=args.name, version=version))
 
 
+def _named(path: Path | None) -> Path:
+    """Where the pack is that an action looks at: the active one by default, and no other in its place where it is damaged."""
+    if path is None:
+        installed = Installed()
+        return installed.folder_of(installed.state().active)
+    return path if path.exists() else open_pack(path).folder
+
+
 def _verify(args: argparse.Namespace) -> Iterator[str]:
-    if args.path and args.path.is_file():  # where it lies: nothing is unpacked
-        found = source.read(args.path)
-        where, label, signer = args.path, found.manifest.label, loading.verify(found)
-    else:
-        loaded = open_pack(args.path)
-        where, label, signer = loaded.folder, loaded.manifest.label, loaded.signer
-    yield f"{where}: {label} is whole, {f'signed by {signer}' if signer else 'not signed'}"
+    path = _named(args.path)
+    found = source.read(path)
+    signer = loading.verify(found)
+    yield f"{path}: {found.manifest.label} is whole, {f'signed by {signer}' if signer else 'not signed'}"
 
 
 def _inspect(args: argparse.Namespace) -> Iterator[str]:
-    path = args.path if args.path and args.path.exists() else open_pack(args.path).folder
+    path = _named(args.path)
     found = source.read(path)
     text = found.manifest_bytes.decode("utf-8").rstrip()
     yield "".join(c if c.isprintable() or c.isspace() else f"\\u{ord(c):04x}" for c in text)  # nothing that steers a terminal

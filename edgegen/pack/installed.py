@@ -178,7 +178,7 @@ class Installed:
             try:
                 return loading.load(self.folder_of(name))
             except EdgegenError as error:
-                say(f"The installed pack {name} cannot be used: {error} The one before it is used instead.")
+                say(f"The installed pack {name} cannot be used, install it again: {error} The one before it is used.")
         return loading.load(loading.bundled())
 
     def _keep(self, state: Active) -> None:

@@ -83,8 +83,12 @@ def test_a_damaged_pack_is_listed_as_such(folder: Path, capsys: pytest.CaptureFi
     assert edgegen("install", folder, "--allow-unsigned") == 0
     from edgegen.pack.installed import Installed
 
+    assert edgegen("activate", "tiny") == edgegen("verify") == 0
     (Installed().folder_of("tiny@1") / pack.MANIFEST).write_text("{", "utf-8")
     capsys.readouterr()
+    for action in ("verify", "inspect"):
+        assert edgegen(action) == 5  # the active one is meant, whatever is used in its place
+        assert "manifest.json cannot be read" in capsys.readouterr().err
     assert edgegen("list") == 0
     assert "tiny@1                   cannot be used: " in capsys.readouterr().out
 
