@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from convert import gpt2, quantize, verify
 from convert.checkpoint import Checkpoint, open_checkpoint
 from convert.merge import open_adapted
 from convert.output import whole
-from edgegen import pack
+from edgegen import licensing, pack
 from edgegen import tasks as known
 from edgegen.domain import LANGS, Lang
 from edgegen.errors import UsageError
@@ -60,12 +61,20 @@ def build_pack(
             equality[kind] = asdict(verify.compare(opened, model, pairs))
         manifest = pack.Manifest(
             name=name, version=version, languages=tuple(languages), tasks=tuple(tasks), architecture="gpt2", quantization=kind,
-            files=pack.describe(part, [pack.MODEL]), licence=licence, evaluation=evaluation, equality=equality,
-            provenance=provenance | {"tensor_types": quantize.tensor_types(model)},
+            files=pack.describe(part, [pack.MODEL, *_beside(opened.folder, part)]), licence=licence,
+            evaluation=evaluation, equality=equality, provenance=provenance | {"tensor_types": quantize.tensor_types(model)},
         )  # fmt: skip
         pack.write_manifest(part, manifest)
         pack.load(part)
     return out
+
+
+def _beside(folder: Path, part: Path) -> list[str]:
+    """What a checkpoint holds for the pack beside its weights: the table that training made for its tokenizer."""
+    if not (folder / licensing.FILE).is_file():
+        return []
+    shutil.copyfile(folder / licensing.FILE, part / licensing.FILE)
+    return [licensing.FILE]
 
 
 def _opened(checkpoint: str | Path | None, adapter: Path | None) -> Checkpoint:

@@ -66,7 +66,7 @@ def home(section: str, nth: int, fact: Fact, part: str) -> range:
 def _pool(section: str, item: int, fact: Fact, part: str) -> str:
     if part == "digits":
         return part
-    name = _class(fact)
+    name = class_of(fact)
     if part == "label" and fact.kind is not Kind.FLAG:
         name += ".label"
     if section == "guide" and fact.key == "category":
@@ -78,7 +78,8 @@ def _pool(section: str, item: int, fact: Fact, part: str) -> str:
     return next((p for p in (f"{item}.{name}", f"{item}.other") if p in POOLS), OVERFLOW)
 
 
-def _class(fact: Fact) -> str:
+def class_of(fact: Fact) -> str:
+    """The kind of fact that a slot stands for: a known key, `attr`, a flag by its answer, an aspect by its level."""
     if fact.kind is Kind.ASPECT:
         return {Level.HIGH: "high", Level.LOW: "low"}.get(fact.level or Level.MID, "mid")
     if fact.key in schema.known():

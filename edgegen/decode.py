@@ -11,7 +11,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from edgegen import licensing
 from edgegen.engine.worker import Vocabulary
+from edgegen.licensing import Scopes, Table
 from edgegen.slots import END, SLOT_TOKENS, Prompt, Segment, Slot
 
 Mask = npt.NDArray[np.bool_]
@@ -21,14 +23,17 @@ _NUMERIC = frozenset({"Nd", "Nl", "No"})
 class Decoder:
     """Masks and decoding for one vocabulary."""
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
-        self._vocabulary = vocabulary
+    def __init__(self, vocabulary: Vocabulary, table: Table | None = None) -> None:
+        """`table` narrows what may be written to what the facts license; without it any word may."""
+        self._vocabulary, self._table = vocabulary, table or {}
         self._base = np.array([_writable(piece) for piece in vocabulary.pieces], dtype=np.bool_)
         self._base[list(vocabulary.controls)] = False
         self.end = vocabulary.id(END)
         if self.end is not None:
             self._base[self.end] = True
-        self.sentence_ends = frozenset(i for i, piece in enumerate(vocabulary.pieces) if self._base[i] and _ends_sentence(piece))
+        self.sentence_ends = frozenset(
+            i for i, piece in enumerate(vocabulary.pieces) if self._base[i] and ends_sentence(piece.decode("utf-8", "ignore"))
+        )
         self._slot_ids = {id_: i for i, token in enumerate(SLOT_TOKENS, 1) if (id_ := vocabulary.id(token)) is not None}
 
     @property
@@ -39,6 +44,12 @@ class Decoder:
     def mask(self, prompt: Prompt) -> Mask:
         """What may be written for a prompt: bool [n_vocab]."""
         allow = self._base.copy()
+        licensors, shown = self._table.get(licensing.name(prompt)), licensing.scopes(prompt).everything
+        if licensors is not None:
+            licensed = [token for token, found in licensors.items() if licensing.allowed(found, shown)]
+            narrow = np.zeros_like(allow)
+            narrow[licensed if self.end is None else [*licensed, self.end]] = True
+            allow &= narrow
         offered = {slot.index for slot in prompt.slots}
         allow[[id_ for id_, index in self._slot_ids.items() if index in offered]] = True
         return allow
@@ -47,6 +58,14 @@ class Decoder:
         """The slot of a prompt that a token writes, or None where it is another token."""
         index = self._slot_ids.get(token)
         return None if index is None else next((slot for slot in prompt.slots if slot.index == index), None)
+
+    def licensed(self, token: int, written: Sequence[int], prompt: Prompt, scopes: Scopes) -> bool:
+        """Whether what the sentence is about licenses a token that is no slot."""
+        licensors = self._table.get(licensing.name(prompt))
+        if licensors is None or not licensors.get(token):
+            return True
+        section = licensing.section_of(written, lambda t: self.slot(t, prompt), self.sentence_ends, scopes.of_section)
+        return licensing.allowed(licensors[token], scopes.of(section))
 
     def sentence_start(self, tokens: Sequence[int]) -> int:
         """Where the sentence begins that the last token belongs to."""
@@ -82,9 +101,9 @@ def _writable(piece: bytes) -> bool:
     return not has_digit(piece.decode("utf-8", "ignore"))
 
 
-def _ends_sentence(piece: bytes) -> bool:
-    text = piece.decode("utf-8", "ignore").rstrip(" ")
-    return text.endswith((".", "!", "?", "。", "！", "？")) or "\n" in text
+def ends_sentence(text: str) -> bool:
+    """Whether a sentence, or a line of a list, ends with this token's text."""
+    return text.rstrip(" ").endswith((".", "!", "?", "。", "！", "？")) or "\n" in text
 
 
 def has_digit(text: str) -> bool:

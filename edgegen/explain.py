@@ -14,7 +14,7 @@ from random import Random
 from statistics import fmean
 from typing import Any, Literal
 
-from edgegen import decode, grounding, safety, selection, slots, tasks
+from edgegen import decode, grounding, licensing, safety, selection, slots, tasks
 from edgegen.decode import Decoder
 from edgegen.domain import Fact, Request, Section
 from edgegen.engine.loop import Engine
@@ -22,6 +22,7 @@ from edgegen.engine.sampling import SamplingOptions
 from edgegen.engine.scheduler import Job
 from edgegen.errors import BusyError, DataError, EngineError, OptionError, PromptTooLongError
 from edgegen.grounding import Claim, Violation
+from edgegen.licensing import Scopes, Table
 from edgegen.slots import Prompt, Segment
 from edgegen.tasks import Task
 
@@ -122,10 +123,13 @@ def _bits(text: str) -> list[str]:
 class Explainer:
     """Explains requests with an engine, or from templates alone where there is none."""
 
-    def __init__(self, engine: Engine | None) -> None:
-        """Raises EngineError where the engine's model does not know edgegen's slots."""
+    def __init__(self, engine: Engine | None, table: Table | None = None) -> None:
+        """`table` says which facts license which words of the engine's model.
+
+        Raises EngineError where the engine's model does not know edgegen's slots.
+        """
         self._engine = engine
-        self._decoder = Decoder(engine.vocabulary) if engine else None
+        self._decoder = Decoder(engine.vocabulary, table) if engine else None
         if self._decoder and not self._decoder.knows_slots:
             raise EngineError("The model does not know edgegen's slot tokens. Use a pack that edgegen built.")
 
@@ -180,7 +184,7 @@ class Explainer:
             seed=options.seed,
         )
         n = min(options.n, max(1, (engine.limits.n_cells - len(ids)) // sampling.max_new_tokens), engine.limits.sequences)
-        veto = partial(_misplaced, decoder, prompt, task)
+        veto = partial(_misplaced, decoder, prompt, task, licensing.scopes(prompt))
         keep = partial(_keep, decoder, prompt, task) if options.rewrite and sampling.temperature else None
         return Job(
             ids, n, sampling, decoder.mask(prompt), frozenset({end}), veto=veto, keep=keep,
@@ -196,11 +200,13 @@ def _prompt(request: Request, task: Task, seed: int) -> Prompt:
     return selection.prompt(request, selection.choose(request, task, Random(f"{seed}/{request}")))
 
 
-def _misplaced(decoder: Decoder, prompt: Prompt, task: Task, written: Sequence[int], token: int) -> bool:
-    """The mask as far as it depends on the text so far: whether a token writes a slot that cannot stand there."""
+def _misplaced(decoder: Decoder, prompt: Prompt, task: Task, scopes: Scopes, written: Sequence[int], token: int) -> bool:
+    """The mask as far as it depends on the text so far: whether a slot cannot stand there, or nothing licenses a word."""
     slot = decoder.slot(token, prompt)
-    before = decoder.unstripped(written, prompt) if slot else None
-    return bool(slot and before is not None and grounding.misplaced([*before, slot], prompt, task))
+    if slot is None:
+        return not decoder.licensed(token, written, prompt, scopes)
+    before = decoder.unstripped(written, prompt)
+    return before is not None and grounding.misplaced([*before, slot], prompt, task)
 
 
 def _keep(decoder: Decoder, prompt: Prompt, task: Task, written: Sequence[int], token: int, logprobs: Sequence[float]) -> int:

@@ -32,7 +32,7 @@ _LATE = _FROM_OTHERS | _POPULARITY | _TERMS | {"trending", "new", "price"}
 def prompt(request: Request, plan: Plan) -> Prompt:
     """The prompt that shows a plan. It is checked against the whole request. Raises DataError for too many values."""
     sections = tuple(Section(s.label, facts) for s, facts in zip(request.sections, plan, strict=True))
-    return replace(slots.bind(replace(request, sections=sections)), request=request)
+    return replace(slots.bind(replace(request, sections=sections)), request=request, plan=plan)
 
 
 def told(segments: Sequence[Segment], request: Request, claims: Sequence[Claim]) -> Plan:

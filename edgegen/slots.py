@@ -79,6 +79,8 @@ class Prompt:
     pieces: tuple[Piece, ...]
     slots: tuple[Slot, ...]
     request: Request
+    plan: tuple[tuple[Fact, ...], ...] = ()
+    """The facts that the pieces show, by section of the request."""
 
     def find(self, section: int, fact: Fact, part: Part = "value") -> Slot | None:
         """The slot for a part of a fact, or None where the prompt offers none."""
@@ -146,7 +148,7 @@ def bind(request: Request) -> Prompt:
         for fact in section:
             _bind_fact(binder, fact, index)
     binder.control("<|text|>")
-    return Prompt(tuple(binder.pieces), tuple(binder.slots), request)
+    return Prompt(tuple(binder.pieces), tuple(binder.slots), request, tuple(section.facts for section in request.sections))
 
 
 def _bind_fact(binder: _Binder, fact: Fact, section: int) -> None:

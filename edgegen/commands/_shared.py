@@ -83,4 +83,4 @@ def explainer(pack_path: Path | None, threads: int | None = None) -> Iterator[Ex
     found = open_pack(pack_path)
     setting = hardware.known(found.model).setting
     with open_engine(found.model, setting=replace(setting, threads=threads) if threads else setting) as engine:
-        yield Explainer(engine)
+        yield Explainer(engine, found.licensing)

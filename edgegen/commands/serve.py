@@ -19,6 +19,7 @@ from edgegen.domain import Lang
 from edgegen.engine.loop import Engine
 from edgegen.errors import UsageError
 from edgegen.explain import Explainer
+from edgegen.licensing import Table
 from edgegen.server import Shop, make_app, sample_shops
 
 _GRACE_S = 3  # for open answers when the server is stopped
@@ -39,8 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Serve until interrupted."""
     lang = _shared.language(args.lang)
-    with bound(args.host, args.port) as listener, _engine(args) as (engine, info):
-        app = make_app(Explainer(engine), engine, info, shops(args, lang))
+    with bound(args.host, args.port) as listener, _engine(args) as (engine, table, info):
+        app = make_app(Explainer(engine, table), engine, info, shops(args, lang))
         _serve(app, listener)
     _shared.say("edgegen has stopped.")
     return 0
@@ -82,10 +83,10 @@ def _loopback(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
 
 
 @contextmanager
-def _engine(args: argparse.Namespace) -> Iterator[tuple[Engine | None, Mapping[str, Any] | None]]:
-    """The pack's engine and what /health says of the pack; neither where only templates are wanted."""
+def _engine(args: argparse.Namespace) -> Iterator[tuple[Engine | None, Table | None, Mapping[str, Any] | None]]:
+    """The pack's engine, its licensing table and what /health says of it; nothing where only templates are wanted."""
     if args.template_only:
-        yield None, None
+        yield None, None, None
         return
     from edgegen import hardware
     from edgegen.engine import open_engine
@@ -95,7 +96,7 @@ def _engine(args: argparse.Namespace) -> Iterator[tuple[Engine | None, Mapping[s
     setting = replace(setting, threads=args.threads) if args.threads else setting
     info = {"name": found.manifest.name, "version": found.manifest.version, "languages": list(found.manifest.languages)}
     with open_engine(found.model, setting=setting) as engine:
-        yield engine, info
+        yield engine, found.licensing, info
 
 
 def _serve(app: Any, listener: socket.socket) -> None:

@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgegen import durable, folders
+from edgegen import durable, folders, licensing
 from edgegen.engine.gguf import read_header
 from edgegen.errors import EdgegenError, PackError
+from edgegen.licensing import Table
 from edgegen.pack import source, trust
 from edgegen.pack.archive import Place
 from edgegen.pack.manifest import MANIFEST, MODEL, FileEntry, Manifest, to_text
@@ -32,6 +33,16 @@ class Pack:
     def model(self) -> Path:
         """The GGUF file."""
         return self.folder / MODEL
+
+    @property
+    def licensing(self) -> Table | None:
+        """Which facts license which words of the model, where the pack says so. Raises PackError."""
+        if licensing.FILE not in self.manifest.files:
+            return None
+        try:
+            return licensing.read(self.folder / licensing.FILE)
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise PackError(f"{self.folder / licensing.FILE} cannot be read: {error}. Build the pack again.") from error
 
 
 def bundled() -> Path:

@@ -16,13 +16,13 @@ import transformers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from convert.checkpoint import open_checkpoint
-from edgegen import lexicon, pack, tasks
+from edgegen import lexicon, licensing, pack, tasks
 from edgegen.domain import LANGS, Lang
 from edgegen.errors import DataError, NotFoundError
 from edgegen.train import lora, pairs, tokenizer
 from edgegen.train.corpus import generate
 from edgegen.train.corpus.world import Split
-from edgegen.train.dataset import Encoder, PairDataset
+from edgegen.train.dataset import Encoder, PairDataset, licensing_table
 from edgegen.train.fit import SAVED, FitOptions, fit
 from edgegen.train.pairs import Pair
 
@@ -169,6 +169,9 @@ def train(recipe: Recipe, folder: Path, say: Say, start: str | None = None) -> P
     say(f"model: {sum(p.numel() for p in net.parameters()) / 1e6:.1f}M parameters")
     log = fit(net, words, sets["train"], sets["valid"], folder / "steps", recipe.fit)
     net.save_pretrained(checkpoint)
+    say("licensing: which facts go with which words")
+    table = licensing_table(encoder, load(folder / "corpus", "train"))
+    (checkpoint / licensing.FILE).write_text(licensing.to_text(table), "utf-8")
     made = {
         "recipe": asdict(recipe), "pairs": len(sets["train"]), "tokens": total,
         "parameters": sum(p.numel() for p in net.parameters()),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,11 @@ import torch
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerFast
 
-from edgegen import grounding, selection, slots, tasks
+from edgegen import grounding, licensing, selection, slots, tasks
+from edgegen.decode import ends_sentence
 from edgegen.errors import DataError
-from edgegen.slots import END, SPECIALS
+from edgegen.licensing import Features, Table
+from edgegen.slots import END, SPECIALS, Prompt, Segment
 from edgegen.train.pairs import Pair
 
 IGNORE = -100
@@ -38,6 +41,7 @@ class Encoder:
         if missing := [token for token, id_ in self._controls.items() if id_ is None]:
             raise DataError(f"The tokenizer lacks edgegen's tokens {missing[:3]}... Add them before training.")
         self._cache: dict[str, list[int]] = {}
+        self._ends = frozenset(i for i in range(len(tokenizer)) if ends_sentence(tokenizer.decode([i])))
 
     def text_ids(self, text: str) -> list[int]:
         """Ids of plain text."""
@@ -50,6 +54,23 @@ class Encoder:
 
     def pair(self, pair: Pair) -> Example:
         """Ids of a pair: the prompt shows the facts that its text tells."""
+        prompt, segments = self.told(pair)
+        head = slots.encode(prompt.pieces, self.text_ids, self._controls)
+        tail = slots.encode(slots.to_pieces(segments), self.text_ids, self._controls)
+        return Example(np.asarray([*head, *tail, self._controls[END]], dtype=np.int32), len(head))
+
+    def licensed(self, pair: Pair) -> Iterator[tuple[int, Features]]:
+        """Each token of a pair's text that is no slot, with the features of the facts told there."""
+        prompt, segments = self.told(pair)
+        scopes, written = licensing.scopes(prompt), list[int]()
+        offered = {self._controls[slot.control.token]: slot for slot in prompt.slots}
+        for token in slots.encode(slots.to_pieces(segments), self.text_ids, self._controls):
+            if token not in offered:
+                yield token, scopes.of(licensing.section_of(written, offered.get, self._ends, scopes.of_section))
+            written.append(token)
+
+    def told(self, pair: Pair) -> tuple[Prompt, list[Segment]]:
+        """The prompt that shows what a pair's text tells, and the text on it."""
         task = tasks.get(pair.request.task)
         prompt = task.prompt(pair.request)
         segments = slots.parse(pair.text, prompt)
@@ -57,9 +78,7 @@ class Encoder:
             plan = selection.told(segments, pair.request, grounding.claimed(segments, prompt, task))
             prompt = selection.prompt(pair.request, plan)
             segments = selection.moved(segments, prompt)
-        head = slots.encode(prompt.pieces, self.text_ids, self._controls)
-        tail = slots.encode(slots.to_pieces(segments), self.text_ids, self._controls)
-        return Example(np.asarray([*head, *tail, self._controls[END]], dtype=np.int32), len(head))
+        return prompt, segments
 
 
 class PairDataset(Dataset[Example]):
@@ -95,3 +114,10 @@ def collate(examples: Sequence[Example], pad: int) -> dict[str, Any]:
         ids[row, : len(tokens)] = tokens
         labels[row, example.start : len(tokens)] = tokens[example.start :]
     return {"input_ids": ids, "labels": labels}
+
+
+def licensing_table(encoder: Encoder, pairs: Iterable[Pair]) -> Table:
+    """Which facts license which tokens in the texts of each task and language; pairs of one come together."""
+    free = (pair for pair in pairs if not tasks.get(pair.request.task).choices)
+    groups = groupby(free, key=lambda pair: f"{pair.request.task}.{pair.request.lang}")
+    return {name: licensing.learn(token for pair in found for token in encoder.licensed(pair)) for name, found in groups}
