@@ -70,7 +70,7 @@ pack: $(VENV)/.dev
 	@$(VENV)/bin/edgegen train base --out $(RUN)
 	@$(VENV)/bin/edgegen convert $(RUN)/checkpoint --quant q8_0 --name bundled --provenance $(RUN)/provenance.json --out $(RUN)/pack
 	@$(VENV)/bin/edgegen evaluate --pack $(RUN)/pack --corpus $(RUN)/corpus --record
-	@cp $(RUN)/pack/manifest.json $(RUN)/pack/model.gguf models/bundled/
+	@cp $(RUN)/pack/manifest.json $(RUN)/pack/model.gguf $(RUN)/pack/licensing.json models/bundled/
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

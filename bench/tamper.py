@@ -193,7 +193,7 @@ def spoiled(text: bytes, rng: Random) -> bytes:
     changes: list[Callable[[], object]] = [
         lambda: raw.pop(rng.choice(keys)),
         lambda: raw.update({rng.choice(keys): other}),
-        lambda: raw.update({rng.choice(("format", "prompt_format")): rng.choice((0, -1, 2, 10**30, "1", True))}),
+        lambda: raw.update({rng.choice(("format", "prompt_format")): rng.choice((0, -1, 9, 10**30, "1", True))}),
         lambda: files.update({path: entry}),
         lambda: files.update({"absent.bin": entry}),
         lambda: entry.update(sha256=digit + entry["sha256"][1:]),

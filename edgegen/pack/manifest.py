@@ -11,7 +11,7 @@ from edgegen.pack import schema
 
 FORMAT = 1
 """The manifest's format: the highest that this edgegen reads."""
-PROMPT_FORMAT = 1
+PROMPT_FORMAT = 2
 """The layout of prompts (see `edgegen.slots`): a model reads only the one it was trained with."""
 MANIFEST, MODEL, SIGNATURE = "manifest.json", "model.gguf", "signature.json"
 MAX_MANIFEST = 4 << 20
@@ -118,6 +118,11 @@ def _check_versions(raw: dict[str, Any], where: object) -> None:
         schema.check(raw.get(key), versions[key], key)
         if raw[key] > ours:
             raise PackError(f"{where} has {key} {raw[key]}; this edgegen reads up to {ours}. Update edgegen.")
+    if raw["prompt_format"] < PROMPT_FORMAT:
+        raise PackError(
+            f"{where} has prompt_format {raw['prompt_format']}; this edgegen writes prompts of format {PROMPT_FORMAT}, which its "
+            "model has not learnt. Train it again, or use the edgegen that it came with."
+        )
 
 
 def _manifest(raw: dict[str, Any], where: object) -> Manifest:

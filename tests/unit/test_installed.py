@@ -186,7 +186,7 @@ def test_paths_that_climb_out(old: Path, key: Path, installed: Installed, name: 
 @pytest.mark.parametrize("key_name", ["format", "prompt_format"])
 def test_a_newer_format(old: Path, key: Path, installed: Installed, key_name: str) -> None:
     """Said as such, though the signature is right."""
-    packs.change(old, **{key_name: 2})
+    packs.change(old, **{key_name: 9})
     with pytest.raises(PackError, match="Update edgegen"):
         installed.install(packs.sign(old, key))
     assert packs.leftovers() == []

@@ -67,11 +67,18 @@ def test_missing_cut_and_changed_files(folder: Path, name: str) -> None:
         pack.load(folder)
 
 
-@pytest.mark.parametrize("key", ["format", "prompt_format"])
-def test_a_newer_pack_says_so(folder: Path, key: str) -> None:
+@pytest.mark.parametrize(("key", "ours"), [("format", pack.FORMAT), ("prompt_format", pack.PROMPT_FORMAT)])
+def test_a_newer_pack_says_so(folder: Path, key: str, ours: int) -> None:
     """The way out is an update of edgegen, not another copy."""
-    packs.change(folder, **{key: 2})
-    with pytest.raises(PackError, match=rf"{key} 2; this edgegen reads up to 1\. Update edgegen"):
+    packs.change(folder, **{key: ours + 1})
+    with pytest.raises(PackError, match=rf"{key} {ours + 1}; this edgegen reads up to {ours}\. Update edgegen"):
+        pack.load(folder)
+
+
+def test_a_model_of_older_prompts_is_refused(folder: Path) -> None:
+    """It would read prompts that it has never seen."""
+    packs.change(folder, prompt_format=pack.PROMPT_FORMAT - 1)
+    with pytest.raises(PackError, match=r"has not learnt\. Train it again"):
         pack.load(folder)
 
 
