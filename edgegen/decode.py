@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from edgegen import licensing
 from edgegen.engine.worker import Vocabulary
-from edgegen.licensing import Scopes, Table
+from edgegen.licensing import Ends, Scopes, Table
 from edgegen.slots import END, SLOT_TOKENS, Prompt, Segment, Slot
 
 Mask = npt.NDArray[np.bool_]
@@ -33,6 +33,9 @@ class Decoder:
             self._base[self.end] = True
         self.sentence_ends = frozenset(
             i for i, piece in enumerate(vocabulary.pieces) if self._base[i] and ends_sentence(piece.decode("utf-8", "ignore"))
+        )
+        self._clause_ends = frozenset(
+            i for i, piece in enumerate(vocabulary.pieces) if ends_clause(piece.decode("utf-8", "ignore"))
         )
         self._slot_ids = {id_: i for i, token in enumerate(SLOT_TOKENS, 1) if (id_ := vocabulary.id(token)) is not None}
 
@@ -64,7 +67,8 @@ class Decoder:
         licensors = self._table.get(licensing.name(prompt))
         if licensors is None or not licensors.get(token):
             return True
-        section = licensing.section_of(written, lambda t: self.slot(t, prompt), self.sentence_ends, scopes.of_section)
+        ends = Ends(self.sentence_ends, self._clause_ends)
+        section = licensing.section_of(written, lambda t: self.slot(t, prompt), ends, prompt, scopes)
         return licensing.allowed(licensors[token], scopes.of(section))
 
     def sentence_start(self, tokens: Sequence[int]) -> int:
@@ -104,6 +108,11 @@ def _writable(piece: bytes) -> bool:
 def ends_sentence(text: str) -> bool:
     """Whether a sentence, or a line of a list, ends with this token's text."""
     return text.rstrip(" ").endswith((".", "!", "?", "。", "！", "？")) or "\n" in text
+
+
+def ends_clause(text: str) -> bool:
+    """Whether a clause ends with this token's text."""
+    return text.rstrip(" ").endswith((",", ";", "，", "；"))
 
 
 def has_digit(text: str) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from random import Random
 from statistics import fmean
@@ -27,9 +27,12 @@ from edgegen.slots import Prompt, Segment
 from edgegen.tasks import Task
 
 _ENOUGH = 2  # finished candidates to choose from: the slowest are not worth the wait
-_FORCED, _FORCED_SLOT = -5.0, -3.75
+_INSTANT_S = 1e-3
+_PLANS = 4
+"""Choices of facts to try before the template is used."""
+_FORCED, _FORCED_SLOT = -6.0, -4.5
 """Log-probability of a token, and of a slot, that the mask forced on the model: from there on the text is off its course."""
-_UNLIKELY = -1.2
+_UNLIKELY = -1.5
 """Mean log-probability of a sentence that the model itself hardly believes in."""
 Source = Literal["model", "template"]
 
@@ -139,15 +142,21 @@ class Explainer:
         started = time.perf_counter()
         task = tasks.get(request.task)
         request, withheld = _safe(request)
-        prompt = _prompt(request, task, options.seed)
         note, rejected, timings, tokens = None, list[Rejected](), dict[str, float](), 0
         found: list[list[Segment] | None] = []
         chosen: tuple[list[Segment], Source, tuple[Claim, ...]] | None = None
-        try:
-            found, timings, tokens = self._candidates(prompt, task, options)
-            chosen, rejected = _choose(found, prompt, task)
-        except (BusyError, PromptTooLongError, EngineError) as error:
-            note = str(error)
+        for prompt in _prompts(request, task, options):
+            left = options.deadline_s - (time.perf_counter() - started)
+            try:
+                found, timings, written = self._candidates(prompt, task, replace(options, deadline_s=max(left, _INSTANT_S)))
+                tokens += written
+            except (BusyError, PromptTooLongError, EngineError) as error:
+                note = str(error)
+                break
+            chosen, refused = _choose(found, prompt, task)
+            rejected += refused
+            if chosen is not None or time.perf_counter() - started > options.deadline_s:
+                break
         segments, source, claims = chosen or _template(task.prompt(request), task)
         timings["total_s"] = time.perf_counter() - started
         text = slots.render(segments, request.lang)
@@ -192,12 +201,18 @@ class Explainer:
         )  # fmt: skip
 
 
-def _prompt(request: Request, task: Task, seed: int) -> Prompt:
-    """The prompt for a request: all of it for a task that chooses, else the facts that this seed tells."""
+def _prompts(request: Request, task: Task, options: ExplainOptions) -> Iterator[Prompt]:
+    """The prompts for a request, one after the other: all of it for a task that chooses, else this seed's choices of facts.
+
+    Some choices no text of the training tells, and the model cannot either; another will do.
+    """
     if task.choices:
-        return task.prompt(request)
+        yield task.prompt(request)
+        return
     task.check(request)
-    return selection.prompt(request, selection.choose(request, task, Random(f"{seed}/{request}")))
+    rng = Random(f"{options.seed}/{request}")
+    for _ in range(_PLANS if options.rewrite else 1):
+        yield selection.prompt(request, selection.choose(request, task, rng))
 
 
 def _misplaced(decoder: Decoder, prompt: Prompt, task: Task, scopes: Scopes, written: Sequence[int], token: int) -> bool:

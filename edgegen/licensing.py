@@ -5,8 +5,8 @@ no text of the task has cannot be written at all. This narrows what is drawn; wh
 
 A table gives, for `task.lang`, each token's licensors: features of which one has to be told, none for a token that any text
 may have. The features of facts are their keys, `key.level`, `key*2` where there are two, and for keys of a shop's own their
-class (`attr`, `is+`, ...). A token in a sentence that has named a product (or recommender, or reason) among several is licensed
-by the facts of that one; before any is named, by all.
+class (`attr`, `is+`, ...). A token in a sentence that has named a product among several, or in a clause that named a recommender
+or a reason, is licensed by the facts of that one; before any is named, by all.
 """
 
 from __future__ import annotations
@@ -67,16 +67,27 @@ def _features(facts: Iterable[Fact]) -> Features:
     return frozenset(counts) | {f"{kind}*2" for kind, count in counts.items() if count > 1}
 
 
+@dataclass(frozen=True)
+class Ends:
+    """Tokens after which a text may turn to another product: the end of a sentence; of a clause, for all but products."""
+
+    sentence: frozenset[int]
+    clause: frozenset[int]
+
+
 def section_of(
-    tokens: Sequence[int], slot: Callable[[int], Slot | None], ends: frozenset[int], several: Iterable[int]
+    tokens: Sequence[int], slot: Callable[[int], Slot | None], ends: Ends, prompt: Prompt, scopes: Scopes
 ) -> int | None:
-    """The section among several that the sentence the tokens have come to is about, or None where it has named none yet."""
+    """The section among several that the tokens have come to speak of, or None where they have named none yet."""
+    clause_over = False
     for token in reversed(tokens):
-        if token in ends:
+        if token in ends.sentence:
             return None
+        clause_over = clause_over or token in ends.clause
         found = slot(token)
-        if found is not None and found.section in several:
-            return found.section
+        if found is not None and found.section in scopes.of_section:
+            item = prompt.request.sections[found.section].label == "item"
+            return found.section if item or not clause_over else None
     return None
 
 

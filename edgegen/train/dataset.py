@@ -13,9 +13,9 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerFast
 
 from edgegen import grounding, licensing, selection, slots, tasks
-from edgegen.decode import ends_sentence
+from edgegen.decode import ends_clause, ends_sentence
 from edgegen.errors import DataError
-from edgegen.licensing import Features, Table
+from edgegen.licensing import Ends, Features, Table
 from edgegen.slots import END, SPECIALS, Prompt, Segment
 from edgegen.train.pairs import Pair
 
@@ -41,7 +41,8 @@ class Encoder:
         if missing := [token for token, id_ in self._controls.items() if id_ is None]:
             raise DataError(f"The tokenizer lacks edgegen's tokens {missing[:3]}... Add them before training.")
         self._cache: dict[str, list[int]] = {}
-        self._ends = frozenset(i for i in range(len(tokenizer)) if ends_sentence(tokenizer.decode([i])))
+        texts = [tokenizer.decode([i]) for i in range(len(tokenizer))]
+        self._ends = Ends(*(frozenset(i for i, text in enumerate(texts) if ends(text)) for ends in (ends_sentence, ends_clause)))
 
     def text_ids(self, text: str) -> list[int]:
         """Ids of plain text."""
@@ -66,7 +67,7 @@ class Encoder:
         offered = {self._controls[slot.control.token]: slot for slot in prompt.slots}
         for token in slots.encode(slots.to_pieces(segments), self.text_ids, self._controls):
             if token not in offered:
-                yield token, scopes.of(licensing.section_of(written, offered.get, self._ends, scopes.of_section))
+                yield token, scopes.of(licensing.section_of(written, offered.get, self._ends, prompt, scopes))
             written.append(token)
 
     def told(self, pair: Pair) -> tuple[Prompt, list[Segment]]:

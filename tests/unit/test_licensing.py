@@ -56,7 +56,8 @@ def test_features_of_a_prompt() -> None:
     scopes = licensing.scopes(prompt((NAME, RATING), (OTHER, TRENDING)))
     assert scopes.everything == {"name", "name*2", "rating", "rating.high", "trending"}
     assert scopes.of(None) == scopes.everything
-    assert (scopes.of(0), scopes.of(1)) == ({"name", "rating", "rating.high"}, {"name", "trending"})
+    assert scopes.of(0) == frozenset({"name", "rating", "rating.high"})
+    assert scopes.of(1) == frozenset({"name", "trending"})
     assert licensing.scopes(prompt((NAME,))).of_section == {}
 
 
@@ -113,3 +114,17 @@ def test_a_sentence_about_one_product_is_licensed_by_its_facts(encoder: Encoder)
     assert decoder.licensed(trending, [first], bound, scopes)
     assert not decoder.licensed(trending, [first, second], bound, scopes)
     assert decoder.licensed(trending, [second, stop], bound, scopes)
+
+
+def test_what_follows_a_recommenders_clause_may_be_anothers(encoder: Encoder) -> None:
+    """A clause is about the recommender that it names; after a comma the next one may come."""
+    [trending] = encoder.text_ids(" trending")
+    [comma] = encoder.text_ids(",")
+    decoder = Decoder(vocabulary(encoder), {"joint.en": {trending: frozenset({"trending"}), comma: frozenset()}})
+    source = Fact("source", "sales", Kind.PHRASE)
+    sections = (Section("item", (NAME,)), Section("by", (source,)), Section("by", (source, TRENDING)))
+    bound = slots.bind(Request("joint", "en", sections))
+    scopes = licensing.scopes(bound)
+    first = next(encoder._controls[slot.control.token] for slot in bound.slots if slot.section == 1)
+    assert not decoder.licensed(trending, [first], bound, scopes)
+    assert decoder.licensed(trending, [first, comma], bound, scopes)
