@@ -34,8 +34,9 @@ def repetition(text: Text) -> list[Violation]:
 
 
 def said_twice(text: Text) -> list[Violation]:
-    """Facts that the text shows more than once; names and the like may come again."""
-    once = Counter(m.slot.index for m in text.marks if m.key != "label" and m.slot.fact.key not in REUSABLE)
+    """Facts that the text shows more than once; names and the like may come again, a brand is news but once."""
+    again_fine = REUSABLE - {"brand"}
+    once = Counter(m.slot.index for m in text.marks if m.key != "label" and m.slot.fact.key not in again_fine)
     shown = {m.slot.index: m.slot for m in text.marks}
     again = [slot for index, slot in shown.items() if once[index] > 1]
     for line in _lines(text):

@@ -92,7 +92,10 @@ def _install(args: argparse.Namespace) -> Iterator[str]:
     made = installed.install(args.path, allow_unsigned=args.allow_unsigned)
     yield f"{made.manifest.label} is installed, {f'signed by {made.signer}' if made.signer else 'not signed'}"
     if args.activate:
-        yield from _activated(installed.activate(made.manifest.label))
+        installed.activate(made.manifest.label)
+        yield _activated(installed)
+    else:
+        yield f"to use it: edgegen pack activate {made.manifest.label}"
 
 
 def _list(args: argparse.Namespace) -> Iterator[str]:
@@ -112,16 +115,20 @@ def _list(args: argparse.Namespace) -> Iterator[str]:
 
 
 def _activate(args: argparse.Namespace) -> Iterator[str]:
-    yield from _activated(Installed().activate(args.name))
+    installed = Installed()
+    installed.activate(args.name)
+    yield _activated(installed)
 
 
 def _rollback(args: argparse.Namespace) -> Iterator[str]:
     del args
-    yield from _activated(Installed().rollback())
+    installed = Installed()
+    installed.rollback()
+    yield _activated(installed)
 
 
-def _activated(made: pack.Pack) -> Iterator[str]:
-    yield f"{made.manifest.label} is active; a server that runs uses it from its next start"
+def _activated(installed: Installed) -> str:
+    return f"{installed.state().active or BUNDLED} is active; a server that runs uses it from its next start"
 
 
 def _remove(args: argparse.Namespace) -> Iterator[str]:
