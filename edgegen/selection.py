@@ -26,6 +26,7 @@ _SUBJECTS = frozenset({"name", "source", "point", "query", "topic"})
 _FROM_OTHERS = frozenset({"similar_shoppers", "also_bought", "liked", "bought", "viewed", "match", "quote", "likes", "need"})
 _POPULARITY = frozenset({"rating", "reviews", "sales", "discount"})
 _TERMS = frozenset({"warranty", "shipping", "returns", "tags", "stock", "released", "was_price"})
+_WEIGHTS = {"trending": 2.5, "criterion": 2.5, "category": 0.4, "brand": 0.3}  # what a name often says already is no reason
 _LATE = _FROM_OTHERS | _POPULARITY | _TERMS | {"trending", "new", "price"}
 
 
@@ -111,7 +112,7 @@ def _weight(fact: Fact) -> float:
         return 4.5 if fact.key == "quote" else 3.5
     if fact.key in _POPULARITY:
         return {Level.HIGH: 2.5, Level.LOW: 0.5}.get(fact.level or Level.MID, 1.0)
-    return 0.5 if fact.key in _TERMS else 2.5 if fact.key in ("trending", "criterion") else 1.0
+    return _WEIGHTS.get(fact.key, 0.5 if fact.key in _TERMS else 1.0)
 
 
 def _ordered(facts: list[Fact], several: bool, rng: Random) -> list[Fact]:
