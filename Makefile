@@ -68,7 +68,7 @@ tamper: $(VENV)/.runtime
 # Hours on two cores; an interrupted run goes on from its last checkpoint.
 pack: $(VENV)/.dev
 	@$(VENV)/bin/edgegen train base --out $(RUN)
-	@$(VENV)/bin/edgegen convert $(RUN)/checkpoint --quant q8_0 --name bundled --provenance $(RUN)/provenance.json --out $(RUN)/pack
+	@$(VENV)/bin/edgegen convert $(RUN)/checkpoint --quant q8_0 --name bundled --pack-version 2 --provenance $(RUN)/provenance.json --out $(RUN)/pack
 	@$(VENV)/bin/edgegen evaluate --pack $(RUN)/pack --corpus $(RUN)/corpus --record
 	@cp $(RUN)/pack/manifest.json $(RUN)/pack/model.gguf $(RUN)/pack/licensing.json models/bundled/
 

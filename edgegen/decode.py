@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from edgegen import licensing
 from edgegen.engine.worker import Vocabulary
+from edgegen.errors import PackError
 from edgegen.licensing import Ends, Scopes, Table
 from edgegen.slots import END, SLOT_TOKENS, Prompt, Segment, Slot
 
@@ -24,8 +25,13 @@ class Decoder:
     """Masks and decoding for one vocabulary."""
 
     def __init__(self, vocabulary: Vocabulary, table: Table | None = None) -> None:
-        """`table` narrows what may be written to what the facts license; without it any word may."""
+        """`table` narrows what may be written to what the facts license; without it any word may.
+
+        Raises PackError for a table of another vocabulary.
+        """
         self._vocabulary, self._table = vocabulary, table or {}
+        if any(token >= len(vocabulary.pieces) for licensors in self._table.values() for token in licensors):
+            raise PackError("The licensing table names tokens that the model does not have. Build the pack again.")
         self._base = np.array([_writable(piece) for piece in vocabulary.pieces], dtype=np.bool_)
         self._base[list(vocabulary.controls)] = False
         self.end = vocabulary.id(END)
@@ -34,9 +40,8 @@ class Decoder:
         self.sentence_ends = frozenset(
             i for i, piece in enumerate(vocabulary.pieces) if self._base[i] and ends_sentence(piece.decode("utf-8", "ignore"))
         )
-        self._clause_ends = frozenset(
-            i for i, piece in enumerate(vocabulary.pieces) if ends_clause(piece.decode("utf-8", "ignore"))
-        )
+        clause_ends = frozenset(i for i, piece in enumerate(vocabulary.pieces) if ends_clause(piece.decode("utf-8", "ignore")))
+        self._ends = Ends(self.sentence_ends, clause_ends)
         self._slot_ids = {id_: i for i, token in enumerate(SLOT_TOKENS, 1) if (id_ := vocabulary.id(token)) is not None}
 
     @property
@@ -67,8 +72,7 @@ class Decoder:
         licensors = self._table.get(licensing.name(prompt))
         if licensors is None or not licensors.get(token):
             return True
-        ends = Ends(self.sentence_ends, self._clause_ends)
-        section = licensing.section_of(written, lambda t: self.slot(t, prompt), ends, prompt, scopes)
+        section = licensing.section_of(written, lambda t: self.slot(t, prompt), self._ends, prompt, scopes)
         return licensing.allowed(licensors[token], scopes.of(section))
 
     def sentence_start(self, tokens: Sequence[int]) -> int:

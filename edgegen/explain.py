@@ -148,11 +148,12 @@ class Explainer:
         for prompt in _prompts(request, task, options):
             left = options.deadline_s - (time.perf_counter() - started)
             try:
-                found, timings, written = self._candidates(prompt, task, replace(options, deadline_s=max(left, _INSTANT_S)))
-                tokens += written
+                found, spent, written = self._candidates(prompt, task, replace(options, deadline_s=max(left, _INSTANT_S)))
             except (BusyError, PromptTooLongError, EngineError) as error:
                 note = str(error)
                 break
+            timings = {**spent, **timings, "model_s": timings.get("model_s", 0.0) + spent["model_s"]}
+            tokens += written
             chosen, refused = _choose(found, prompt, task)
             rejected += refused
             if chosen is not None or time.perf_counter() - started > options.deadline_s:

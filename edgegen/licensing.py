@@ -15,7 +15,6 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from edgegen import addresses
 from edgegen.domain import Fact
@@ -136,13 +135,14 @@ def to_text(table: Table) -> str:
     return json.dumps(out, separators=(",", ":")) + "\n"
 
 
-def read(path: Path) -> Table:
-    """The table of a file that `to_text` wrote. Raises ValueError, OSError."""
-    raw = json.loads(path.read_text("utf-8"))
-    return {key: dict(_tokens(groups)) for key, groups in raw.items()}
+def from_text(text: str) -> Table:
+    """The table that `to_text` wrote. Raises ValueError, TypeError or AttributeError for anything else."""
+    return {key: dict(_tokens(groups)) for key, groups in json.loads(text).items()}
 
 
 def _tokens(groups: Iterable[tuple[list[str], list[int]]]) -> Iterator[tuple[int, Features]]:
     for licensors, tokens in groups:
         for token in tokens:
+            if not isinstance(token, int) or token < 0:
+                raise ValueError(f"{token!r} is not a token")
             yield token, frozenset(licensors)

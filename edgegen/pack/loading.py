@@ -40,7 +40,7 @@ class Pack:
         if licensing.FILE not in self.manifest.files:
             return None
         try:
-            return licensing.read(self.folder / licensing.FILE)
+            return licensing.from_text((self.folder / licensing.FILE).read_text("utf-8"))
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise PackError(f"{self.folder / licensing.FILE} cannot be read: {error}. Build the pack again.") from error
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from pathlib import Path
 from random import Random
 
 import pytest
@@ -12,6 +11,7 @@ from edgegen import licensing, selection, slots
 from edgegen.decode import Decoder
 from edgegen.domain import Fact, Kind, Level, Request, Section
 from edgegen.engine.worker import Vocabulary
+from edgegen.errors import PackError
 from edgegen.licensing import Features
 from edgegen.slots import END, SPECIALS, Prompt
 from edgegen.train import tokenizer
@@ -81,16 +81,23 @@ def vocabulary(encoder: Encoder) -> Vocabulary:
     return Vocabulary(pieces, controls, words.token_to_id(END))
 
 
-def test_a_table_narrows_the_mask(encoder: Encoder, tmp_path: Path) -> None:
+def test_a_table_of_another_model_is_refused(encoder: Encoder) -> None:
+    """Before anything is written with it; and what is no table is none."""
+    with pytest.raises(PackError, match="tokens that the model does not have"):
+        Decoder(vocabulary(encoder), {"reason.en": {99_999: frozenset()}})
+    for text in ('{"reason.en": [[[], [-1]]]}', '{"reason.en": [[[], ["a"]]]}', "[]", "{", '{"reason.en": 3}'):
+        with pytest.raises((ValueError, TypeError, AttributeError)):
+            licensing.from_text(text)
+
+
+def test_a_table_narrows_the_mask(encoder: Encoder) -> None:
     """A word that only the missing fact licenses, and one that no text has, cannot be written; the rest can."""
     pairs = [
         Pair(Request("reason", "en", (Section("item", facts),)), text)
         for text, facts in zip(*TEXTS, strict=True) for _ in range(40)
     ]  # fmt: skip
     table = licensing_table(encoder, pairs)
-    path = tmp_path / licensing.FILE
-    path.write_text(licensing.to_text(table), "utf-8")
-    assert licensing.read(path) == table
+    assert licensing.from_text(licensing.to_text(table)) == table
     decoder = Decoder(vocabulary(encoder), table)
     with_it, without = decoder.mask(prompt((NAME, TRENDING))), decoder.mask(prompt((NAME,)))
     [trending] = encoder.text_ids(" trending")
