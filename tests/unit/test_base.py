@@ -1,0 +1,47 @@
+"""The base model by a recipe, at a size of seconds: corpus, tokenizer, weights, licensing table, and going on from weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from convert.checkpoint import open_checkpoint
+from edgegen import licensing
+from edgegen.errors import DataError, NotFoundError
+from edgegen.train import base
+from edgegen.train.base import Recipe
+from edgegen.train.fit import FitOptions
+
+TINY = Recipe(
+    "tiny", pairs=4, valid=1, test=1, vocab_size=1600, width=64, layers=1, heads=2,
+    fit=FitOptions(steps=2, batch=4, warmup=1, save_every=2, log_every=1),
+)  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_base_and_the_next_one(tmp_path: Path) -> None:
+    """Training leaves a checkpoint with its table and history; another goes on from its weights with the same tokenizer."""
+    first = base.train(TINY, tmp_path / "first", lambda _: None)
+    opened = open_checkpoint(first)
+    table = licensing.from_text((first / licensing.FILE).read_text("utf-8"))
+    assert set(table) == {f"{task}.{lang}" for task in base.tasks.names() if task != "category" for lang in ("en", "zh")}
+    assert all(token < len(opened.tokenizer) for licensors in table.values() for token in licensors)
+    said: list[str] = []
+    second = open_checkpoint(base.train(TINY, tmp_path / "second", said.append, start=str(first)))
+    assert not any("tokenizer: training" in line for line in said)
+    assert second.tokenizer.get_vocab() == opened.tokenizer.get_vocab()
+    history = [json.loads((tmp_path / run / base.PROVENANCE).read_text("utf-8")) for run in ("first", "second")]
+    assert "start" not in history[0] and history[1]["start"] == str(first)
+    moved = (second.model.transformer.wte.weight - opened.model.transformer.wte.weight).detach().abs().max()
+    assert 0 < float(moved) < 3 * TINY.fit.rate, "two steps from the first run's weights, not new ones"
+
+
+def test_recipes_that_cannot_be_read(tmp_path: Path) -> None:
+    """A missing file and an unknown setting are named."""
+    with pytest.raises(NotFoundError, match="no recipe"):
+        base.read(tmp_path / "none.toml")
+    (tmp_path / "odd.toml").write_text("widht = 64\n")
+    with pytest.raises(DataError, match="widht"):
+        base.read(tmp_path / "odd.toml")
