@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from convert.checkpoint import open_checkpoint
-from edgegen import licensing
+from edgegen import licensing, tasks
 from edgegen.errors import DataError, NotFoundError
 from edgegen.train import base
 from edgegen.train.base import Recipe
@@ -26,7 +26,7 @@ def test_a_base_and_the_next_one(tmp_path: Path) -> None:
     first = base.train(TINY, tmp_path / "first", lambda _: None)
     opened = open_checkpoint(first)
     table = licensing.from_text((first / licensing.FILE).read_text("utf-8"))
-    assert set(table) == {f"{task}.{lang}" for task in base.tasks.names() if task != "category" for lang in ("en", "zh")}
+    assert set(table) == {f"{task}.{lang}" for task in tasks.names() if task != "category" for lang in ("en", "zh")}
     assert all(token < len(opened.tokenizer) for licensors in table.values() for token in licensors)
     said: list[str] = []
     second = open_checkpoint(base.train(TINY, tmp_path / "second", said.append, start=str(first)))
