@@ -16,6 +16,7 @@ _CONTROL = re.compile(r"<\||\|>|[⟨⟩{}]|[\x00-\x09\x0b-\x1f\x7f]")
 _HAN = re.compile(r"[㐀-䶿一-鿿]")
 _LATIN = re.compile(r"[a-z]{2,}")
 _WORD = re.compile(r"[a-z']+")
+_STUMBLE = re.compile(r"\b([a-z]+) +\1\b|(?<=\S) {2,}(?=\S)")
 _PAIRS = ("“”", "「」", "『』", "()", "（）")
 _BULLETS = ("- ", "• ", "* ", "· ")
 _MARK = re.compile(r"⟨\w+⟩")
@@ -30,7 +31,8 @@ def repetition(text: Text) -> list[Violation]:
     wrong += [Violation("repetition", str(key[0]), "the same sentence again") for key, n in shown.items() if n > 1]
     for line in lines:
         wrong += _repeated(line, text.lang)
-    return wrong
+    stumbles = _STUMBLE.finditer(text.marked) if text.lang == "en" else ()
+    return wrong + [Violation("repetition", match.group(), "a word or a space twice in a row") for match in stumbles]
 
 
 def said_twice(text: Text) -> list[Violation]:

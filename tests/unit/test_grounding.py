@@ -494,30 +494,6 @@ def test_number_words_need_a_fact(lang: Lang, text: str, sections: list[Section]
     assert ("number" not in rules(check(text, sections, "list" if len(sections) > 1 else "reason", lang))) is fine
 
 
-FORMS: list[tuple[Lang, str, str | None]] = [
-    ("en", "Have a look at {name}, it costs {price}.", None), ("en", "Have a look at {name}, it costs {price}", "open"),
-    ("en", "A. B. C. D {name} costs {price}.", "form"), ("en", 'Have a look at "{name}, it costs {price}.', "open"),
-    ("en", "Have a look <| at {name}, it costs {price}.", "form"),
-    ("en", "Have a 看 look at {name}, it costs {price}.", "language"),
-    ("en", "{name} is worth a look today. It is worth a look today at {price}.", "repetition"),
-    ("en", "{name} costs {price}. It costs {price}.", "repetition"), ("en", "See {name}. {name} costs {price}.", None),
-    ("zh", "{name}, {price}.", "language"), ("zh", "不妨看看{name}, it costs {price}.", "language"),
-    ("zh", "不妨看看{name}，售价{price}。", None), ("zh", "这款可以放进备选，{name}可以放进备选，售价{price}。", "repetition"),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("lang", "text", "rule"), FORMS)
-def test_form(lang: Lang, text: str, rule: str | None) -> None:
-    """Punctuation, length, quotes, control marks, language and repetition."""
-    task = tasks.get("reason")
-    prompt = slots.bind(Request("reason", lang, (item(known("price", Decimal(5))),)))
-    by_key = {slot.fact.key: slot for slot in prompt.slots}
-    parts = text.replace("{", "\0{").replace("}", "}\0").split("\0")
-    segments: list[Segment] = [by_key[part[1:-1]] if part.startswith("{") else part for part in parts if part]
-    found = rules(grounding.check(segments, prompt, task))
-    assert found == ({rule} if rule else set())
-
-
 def test_an_empty_text_is_refused() -> None:
     """Nothing to show is a violation, not an error."""
     prompt = slots.bind(Request("reason", "en", (item(),)))
@@ -595,14 +571,3 @@ def test_puffery_fails_and_soft_phrasing_passes(lang: Lang) -> None:
         assert "claim" in rules(check(text, PLAIN, lang=lang)), text
     for text in SOFT[lang].splitlines():
         assert rules(check(text, PLAIN, lang=lang)) == set(), text
-
-
-def test_a_name_comes_once_in_a_sentence_and_heads_one_line() -> None:
-    """A product that is named again in the same breath, or has two lines of a list, is a text off its course."""
-    assert rules(check("{name}, {name}: it costs {price}.", [item(known("price"))])) == {"repetition"}
-    assert rules(check("{name} costs {price}. {name} may be worth a look.", [item(known("price"))])) == set()
-    two = [item(known("price")), Section("item", (Fact("name", "Cup", Kind.TEXT), known("price")))]
-    lines = "A list:\n- {1.name}: it costs {1.price}.\n- {2.name}: it costs {2.price}."
-    assert rules(check(lines, two, "list")) == set()
-    assert rules(check(lines + "\n- {1.name}: worth a look.", two, "list")) == {"repetition"}
-    assert "mixed" in rules(check("A list:\n- {1.name}: {2.name}, it costs {2.price}.", two, "list"))
