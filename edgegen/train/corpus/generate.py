@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from random import Random
 
-from edgegen import grounding, lexicon, slots, tasks
+from edgegen import grounding, lexicon, selection, slots, tasks
 from edgegen.domain import Fact, Kind, Lang, Request, Section
 from edgegen.errors import DataError
 from edgegen.lexicon import Domain
@@ -13,6 +13,8 @@ from edgegen.slots import Segment, Slot
 from edgegen.train.corpus import plans
 from edgegen.train.corpus.world import Split, World
 from edgegen.train.pairs import Pair
+
+_BARE_LEFT_OUT = 0.9
 
 
 def pairs(task: str, lang: Lang, split: Split, count: int, seed: int) -> Iterator[Pair]:
@@ -39,9 +41,19 @@ def _pair(task: str, lang: Lang, split: Split, rng: Random) -> Pair | None:
     except DataError:  # a scene with too many values for the slots
         return None
     segments = plans.compose(plans.load(task, lang), prompt, rng)
-    if segments is None or not grounding.check(segments, prompt, handler).ok:
+    if segments is None:
+        return None
+    verdict = grounding.check(segments, prompt, handler)
+    bare = _bare(selection.told(segments, request, verdict.claims), request)
+    if not verdict.ok or (bare and rng.random() < _BARE_LEFT_OUT):
         return None
     return Pair(request, marked(segments))
+
+
+def _bare(plan: selection.Plan, request: Request) -> bool:
+    """Whether a text on several items only names one that has more to tell: what `selection.choose` never asks for."""
+    items = [(facts, section) for facts, section in zip(plan, request.sections, strict=True) if section.label == "item"]
+    return len(items) > 1 and any([fact.key for fact in facts] == ["name"] and len(section.facts) > 1 for facts, section in items)
 
 
 def marked(segments: list[Segment]) -> str:
