@@ -2,6 +2,7 @@
 # make test   everything that CI checks
 # make eval   score the bundled pack on held-out products;  make bench   its speed;  make pack   train it anew
 # make tamper tamper with a pack in ten thousand ways, and count what is refused
+# make upstream  conversions beside llama.cpp's own converter, which it builds; SDIST=file where there is no network
 
 VENV ?= .venv
 PY := $(VENV)/bin/python
@@ -9,7 +10,7 @@ PIP := $(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraint
 RUN ?= runs/bundled
 SHOW ?= 0
 
-.PHONY: run test lint eval corpus bench size tamper pack clean
+.PHONY: run test lint eval corpus bench size tamper upstream pack clean
 
 $(VENV)/.runtime: pyproject.toml constraints.txt
 	@echo "== setting up $(VENV): the runtime (building llama-cpp-python takes some minutes the first time)"
@@ -64,6 +65,10 @@ size: $(VENV)/.runtime
 
 tamper: $(VENV)/.runtime
 	@$(PY) bench/tamper.py
+
+# Builds two programs of llama.cpp in runs/upstream the first time (minutes), then takes about an hour on two cores.
+upstream: $(VENV)/.dev
+	@$(PY) bench/upstream.py $(if $(SDIST),--sdist $(SDIST))
 
 # Hours on two cores; an interrupted run goes on from its last checkpoint.
 pack: $(VENV)/.dev

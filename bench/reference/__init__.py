@@ -1,0 +1,1 @@
+"""What `bench/upstream.py` is made of: the reference's build, checkpoints, conversions in child processes, comparisons."""

@@ -1,0 +1,119 @@
+"""llama.cpp as the sdist of llama-cpp-python holds it. Owns download, unpacking and the build; knows no model."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import shutil
+import subprocess
+import sys
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+
+PACKAGE = "llama-cpp-python"
+NEEDED = 3 << 30
+FLAGS = (
+    "-DCMAKE_BUILD_TYPE=Release", "-DBUILD_SHARED_LIBS=OFF", "-DGGML_NATIVE=OFF", "-DLLAMA_BUILD_TESTS=OFF",
+    "-DLLAMA_BUILD_EXAMPLES=OFF", "-DLLAMA_BUILD_SERVER=OFF", "-DLLAMA_BUILD_APP=OFF", "-DLLAMA_OPENSSL=OFF",
+)  # fmt: skip
+"""GGML_NATIVE=OFF leaves AMX out: with it, this version crashes on quantized files as soon as a prompt is decoded."""
+TARGETS = ("llama-quantize", "llama-completion")
+
+
+class UnusableError(Exception):
+    """The reference cannot be had; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """An unpacked llama.cpp and its binaries."""
+
+    tree: Path
+    built: Path
+
+    @property
+    def vocabulary(self) -> Path:
+        """A GGUF file with GPT-2's own tokens and merges, and no weights."""
+        return self.tree / "models" / "ggml-vocab-gpt-2.gguf"
+
+    def script(self, name: str) -> Path:
+        """One of llama.cpp's Python programs."""
+        return self.tree / f"{name}.py"
+
+    def binary(self, name: str) -> Path:
+        """One of the targets that were built."""
+        return self.built / "bin" / name
+
+
+def prepare(work: Path, sdist: Path | None, jobs: int) -> Reference:
+    """The reference in `work`, built unless it is there already. Raises UnusableError."""
+    work.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(work).free
+    if free < NEEDED:
+        raise UnusableError(f"{work} has {free >> 20} MiB free, {NEEDED >> 20} MiB are needed. Choose another --work.")
+    version = importlib.metadata.version(PACKAGE)
+    root = _unpacked(work, sdist or _downloaded(work, version), version)
+    reference = Reference(root / "vendor" / "llama.cpp", work.absolute() / f"build-{version}")
+    missing = [path for path in (reference.script("convert_hf_to_gguf"), reference.vocabulary) if not path.is_file()]
+    if missing:
+        raise UnusableError(f"{root} is not an sdist of {PACKAGE}: it has no {missing[0].relative_to(root)}.")
+    if not all(reference.binary(name).is_file() for name in TARGETS):
+        _build(reference, work / "build.log", jobs)
+    return reference
+
+
+def _downloaded(work: Path, version: str) -> Path:
+    name = PACKAGE.replace("-", "_")
+    found = work / f"{name}-{version}.tar.gz"
+    if not found.is_file() and not (work / f"src-{version}").is_dir():
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", ":all:", "-d", str(work)]
+        _run([*command, f"{PACKAGE}=={version}"], work / "download.log", "Give the sdist with --sdist where there is no network.")
+    return found
+
+
+def _unpacked(work: Path, sdist: Path, version: str) -> Path:
+    if sdist.is_dir():
+        root = sdist.absolute()
+    else:
+        root = work.absolute() / f"src-{version}"
+        if not root.is_dir():
+            _unpack(sdist, root)
+    info = root / "PKG-INFO"
+    if not info.is_file() or f"\nVersion: {version}\n" not in info.read_text("utf-8"):
+        raise UnusableError(f"{root} is not the sdist of {PACKAGE} {version}, which is what is installed. Give that one.")
+    return root
+
+
+def _unpack(sdist: Path, root: Path) -> None:
+    if not sdist.is_file():
+        raise UnusableError(f"There is no sdist {sdist}. Give the .tar.gz or its unpacked folder.")
+    part = root.with_name(f"{root.name}.partial")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        with tarfile.open(sdist) as archive:
+            archive.extractall(part, filter="data")
+        (inner,) = part.iterdir()
+        inner.rename(root)
+    except (tarfile.TarError, OSError, ValueError, EOFError) as error:
+        raise UnusableError(f"{sdist} cannot be unpacked: {error}. Download it again.") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _build(reference: Reference, log: Path, jobs: int) -> None:
+    if not shutil.which("cmake"):
+        raise UnusableError("There is no cmake. Install cmake and a C++ compiler.")
+    generator = ["-G", "Ninja"] if shutil.which("ninja") else []
+    configure = ["cmake", "-S", str(reference.tree), "-B", str(reference.built), *generator, *FLAGS]
+    _run(configure, log, f"Remove {reference.built} and try again.")
+    print(f"building {', '.join(TARGETS)} (minutes; {log})", file=sys.stderr, flush=True)
+    build = ["cmake", "--build", str(reference.built), "-j", str(jobs), "--target", *TARGETS]
+    _run(build, log, "A C++ compiler is needed, and 2 GB of memory for each of --jobs.")
+
+
+def _run(command: list[str], log: Path, advice: str) -> None:
+    with log.open("ab") as file:
+        done = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, check=False)  # noqa: S603 - our own commands
+    if done.returncode:
+        last = "\n".join(log.read_text("utf-8", "replace").splitlines()[-5:])
+        raise UnusableError(f"{' '.join(command[:4])} ... failed; the end of {log}:\n{last}\n{advice}")
