@@ -130,12 +130,12 @@ class Bench:
             made.unlink(missing_ok=True)
             other.unlink(missing_ok=True)
 
-    def cell(self, ours: Path, theirs: Path, notes: list[str]) -> tuple[str, list[str]]:
+    def cell(self, own: Path, theirs: Path, notes: list[str]) -> tuple[str, list[str]]:
         """How many tensors differ, and which."""
-        found = files.differences(ours, theirs)
+        found, count = files.differences(own, theirs)
         self.unlike += bool(found)
         shown = [*found[:4], *([f"... {len(found)} in all"] if len(found) > 4 else []), *notes]
-        return (f"{len(found)} of {files.count(theirs)} differ" if found else f"identical ({files.count(theirs)})"), shown
+        return (f"{len(found)} of {count} differ" if found else f"identical ({count})"), shown
 
     def cost(self) -> None:
         """The table of time and memory, and what imports cost."""

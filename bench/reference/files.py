@@ -11,8 +11,8 @@ import numpy as np
 _PREFIXES = ("gpt2.", "tokenizer.")
 
 
-def differences(ours: Path, theirs: Path) -> list[str]:
-    """What differs between the tensors of two files; empty where every byte is the same."""
+def differences(ours: Path, theirs: Path) -> tuple[list[str], int]:
+    """What differs between the tensors of two files, nothing where every byte is the same; and how many theirs has."""
     mine, other = ({tensor.name: tensor for tensor in gguf.GGUFReader(path).tensors} for path in (ours, theirs))
     found = [f"{name} is missing in ours" for name in other if name not in mine]
     found += [f"{name} is missing in theirs" for name in mine if name not in other]
@@ -23,12 +23,7 @@ def differences(ours: Path, theirs: Path) -> list[str]:
         elif not np.array_equal(a.data.view(np.uint8), b.data.view(np.uint8)):
             changed = int((a.data.view(np.uint8) != b.data.view(np.uint8)).sum())
             found.append(f"{name}: {changed} of {a.n_bytes} bytes")
-    return sorted(found)
-
-
-def count(path: Path) -> int:
-    """Tensors in a file."""
-    return len(gguf.GGUFReader(path).tensors)
+    return sorted(found), len(other)
 
 
 def said_otherwise(ours: Path, theirs: Path) -> list[str]:
