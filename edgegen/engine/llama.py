@@ -22,7 +22,7 @@ from edgegen.engine.gguf import read_header
 from edgegen.errors import EngineError, MissingExtraError, OptionError, PackError
 
 _BATCH = 256  # tokens llama.cpp takes at once
-_ERROR_LEVEL = 3  # GGML_LOG_LEVEL_ERROR; 2 is a warning, 4 debug
+_ERROR_LEVEL = 4  # GGML_LOG_LEVEL_ERROR; 3 is a warning
 _CONTINUED = 5  # GGML_LOG_LEVEL_CONT
 
 
