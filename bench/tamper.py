@@ -135,7 +135,7 @@ def header(path: Path) -> tuple[int, list[tuple[int, str, Any]], int]:
     found = gguf._read(reader, path)
     numbers = reader.__dict__["numbers"]
     first = next(i for i in range(len(numbers) - 1, 0, -1) if numbers[i][1] not in "QI")
-    return reader.at, numbers, min(len(numbers) - first - 1, 7 * found.tensors)
+    return reader.at, numbers, min(len(numbers) - first - 1, 7 * len(found.tensors))
 
 
 def noise(path: Path, number: int, rng: Random) -> list[tuple[int, bytes]]:

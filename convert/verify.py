@@ -49,8 +49,11 @@ class Equality:
     greedy_prompts: int
 
 
-def compare(checkpoint: Checkpoint, path: Path, pairs: Sequence[Pair]) -> Equality:
-    """Measure a GGUF against its checkpoint. Raises ConvertError where it tokenises differently or gives no numbers."""
+def compare(checkpoint: Checkpoint, path: Path, pairs: Sequence[Pair], adapter: Path | None = None) -> Equality:
+    """Measure a GGUF, with a GGUF adapter on top if there is one, against its checkpoint.
+
+    Raises ConvertError where it tokenises differently or gives no numbers.
+    """
     encoder = Encoder(checkpoint.tokenizer)
     context = checkpoint.config.n_positions
     examples = [e for e in map(encoder.pair, pairs) if len(e.ids) <= context]
@@ -58,7 +61,7 @@ def compare(checkpoint: Checkpoint, path: Path, pairs: Sequence[Pair]) -> Equali
         raise ConvertError(
             f"None of the {len(pairs)} sample texts fits the {context} positions of {checkpoint.folder}. Train a longer context."
         )
-    backend = LlamaBackend(path, LlamaOptions(max_sequences=1))
+    backend = LlamaBackend(path, LlamaOptions(max_sequences=1, adapter=adapter))
     try:
         _check_tokens(backend, encoder, pairs)
         rows = [_row(_reference(checkpoint, e), _logits(backend, e.ids)) for e in examples]

@@ -7,6 +7,7 @@ off, a context beyond the trained positions, positions out of range.
 from __future__ import annotations
 
 import ctypes
+import math
 import sys
 from collections import deque
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from edgegen.engine import adapter as adapters
 from edgegen.engine.backend import Batch, Entry, Logits
 from edgegen.engine.gguf import read_header
 from edgegen.errors import EngineError, MissingExtraError, OptionError, PackError
@@ -42,6 +44,10 @@ class LlamaOptions:
     """Use repacked weight buffers: faster on some processors, a crash on others."""
     gpu_layers: int = 0
     """Layers to put on a GPU where the installed llama.cpp has one; -1 for all."""
+    adapter: Path | None = None
+    """A LoRA adapter in GGUF that goes on top of the model; see `convert.adapter`."""
+    adapter_scale: float = 1.0
+    """How much of the adapter: 1 as it was trained, 0 the model alone."""
     verbose: bool = False
     """Let llama.cpp write its log to stderr."""
 
@@ -54,6 +60,8 @@ class LlamaOptions:
                 raise OptionError(f"{name} must be at least 1, got {value}")
         if self.gpu_layers < -1:
             raise OptionError(f"gpu_layers must be -1 (all) or more, got {self.gpu_layers}")
+        if not math.isfinite(self.adapter_scale):
+            raise OptionError(f"adapter_scale must be a finite number, got {self.adapter_scale}")
 
 
 @cache
@@ -75,6 +83,11 @@ class _Log:
         self.errors: deque[str] = deque(maxlen=4)
         self.verbose = False
         self._level = 0
+
+    @property
+    def reason(self) -> str:
+        """Why the last call failed: the first error is the cause of those after it."""
+        return self.errors[0] if self.errors else "it gives no reason"
 
     def write(self, level: int, text: bytes, _: object) -> None:
         self._level = self._level if level == _CONTINUED else level
@@ -103,17 +116,21 @@ class LlamaBackend:
     def __init__(self, path: Path, options: LlamaOptions | None = None) -> None:
         """Load a model. Raises NotFoundError, PackError, OptionError, MissingExtraError, EngineError."""
         self._options = options = options or LlamaOptions()
-        self._path, self._model, self._context = path, None, None
+        self._path, self._model, self._context, self._adapter = path, None, None, None
         header = read_header(path)
+        if options.adapter is not None:
+            adapters.check(options.adapter, path, header)
         self._n_ctx = _context_length(options.n_ctx, header.n_ctx_train, path)
         self._n_cells = options.n_cells or max(2 * self._n_ctx, 2048)
         self._lib = _native()
         _LOG.verbose = options.verbose
         _LOG.errors.clear()
         self._model = self._load()
+        self._adapter = self._load_adapter(options.adapter)  # before the context, which makes room for what is loaded by then
         self._vocab = self._lib.llama_model_get_vocab(self._model)
         self._n_vocab = int(self._lib.llama_vocab_n_tokens(self._vocab))
         self._context = self._new_context()
+        self._apply_adapter()
         self._memory = self._lib.llama_get_memory(self._context)
         self._arrays = _Arrays(self._lib, _BATCH, options.max_sequences)
 
@@ -123,9 +140,25 @@ class LlamaBackend:
         params.use_extra_bufts = self._options.repacked
         model = self._lib.llama_model_load_from_file(str(self._path).encode(), params)
         if not model:
-            why = _LOG.errors[0] if _LOG.errors else "it gives no reason"
-            raise PackError(f"llama.cpp cannot load {self._path}: {why}. Verify the pack, or convert the model again.")
+            raise PackError(f"llama.cpp cannot load {self._path}: {_LOG.reason}. Verify the pack, or convert the model again.")
         return model
+
+    def _load_adapter(self, path: Path | None) -> Any:
+        if path is None:
+            return None
+        adapter = self._lib.llama_adapter_lora_init(self._model, str(path).encode())
+        if not adapter:
+            self.close()
+            raise PackError(f"llama.cpp cannot load the adapter {path} on {self._path.name}: {_LOG.reason}. {adapters.ADVICE}")
+        return adapter
+
+    def _apply_adapter(self) -> None:
+        if not self._adapter:
+            return
+        one, scale = (self._lib.llama_adapter_lora_p_ctypes * 1)(self._adapter), (ctypes.c_float * 1)(self._options.adapter_scale)
+        if self._lib.llama_set_adapters_lora(self._context, one, 1, scale):
+            self.close()
+            raise EngineError(f"llama.cpp cannot apply the adapter {self._options.adapter}: {_LOG.reason}. {adapters.ADVICE}")
 
     def _new_context(self) -> Any:
         params = self._lib.llama_context_default_params()
@@ -138,9 +171,8 @@ class LlamaBackend:
         context = self._lib.llama_init_from_model(self._model, params)
         if not context:
             self.close()
-            why = _LOG.errors[0] if _LOG.errors else "it gives no reason"
             raise EngineError(
-                f"llama.cpp cannot make a context of {self._n_cells} tokens: {why}. Use a smaller n_ctx or n_cells."
+                f"llama.cpp cannot make a context of {self._n_cells} tokens: {_LOG.reason}. Use a smaller n_ctx or n_cells."
             )
         return context
 
@@ -261,10 +293,13 @@ class LlamaBackend:
         self._lib.llama_set_n_threads(self._context, n, n)
 
     def close(self) -> None:
-        """Free the context and the model."""
-        context, model, self._context, self._model = self._context, self._model, None, None
+        """Free the context, the adapter and the model."""
+        context, adapter, model = self._context, self._adapter, self._model
+        self._context = self._adapter = self._model = None
         if context:
             self._lib.llama_free(context)
+        if adapter:
+            self._lib.llama_adapter_lora_free(adapter)
         if model:
             self._lib.llama_model_free(model)
 
