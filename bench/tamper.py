@@ -30,7 +30,7 @@ from edgegen.pack import archive, building, loading, signing, source, trust
 from edgegen.pack.installed import Installed
 
 SIZES = ("context_length", "embedding_length", "block_count", "feed_forward_length")
-TYPE_SIZES = {kind: size / values for kind, (values, size) in gguf._TYPES.items()}
+TYPE_SIZES = {kind: size / values for kind, (values, size) in gguf.BLOCKS.items()}
 
 
 class Bench:

@@ -7,7 +7,8 @@ Layout: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md and llama.cpp'
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from math import prod
@@ -23,6 +24,8 @@ from convert.weights import Array, Stored, Weights
 from edgegen.errors import ConvertError
 from edgegen.slots import SPECIALS
 
+_ALIGNMENT = int(gguf.GGUF_DEFAULT_ALIGNMENT)
+Each = Callable[[int, int], None]
 NAMES = {
     "attn_norm": "ln_1", "attn_qkv": "attn.c_attn", "attn_output": "attn.c_proj",
     "ffn_norm": "ln_2", "ffn_up": "mlp.c_fc", "ffn_down": "mlp.c_proj",
@@ -79,11 +82,18 @@ def _turned(stored: Stored) -> Array:
     return np.ascontiguousarray(stored.load().T)
 
 
-def write(checkpoint: Checkpoint, target: Path, *, name: str = "", licence: str = "") -> Path:
-    """Write a checkpoint as F32 GGUF, one tensor in memory at a time. Raises ConvertError, StorageError."""
+def write(
+    checkpoint: Checkpoint, target: Path, *, name: str = "", licence: str = "", hollow: bool = False, each: Each = lambda *_: None
+) -> Path:  # fmt: skip
+    """Write a checkpoint as F32 GGUF, one tensor in memory at a time. Raises ConvertError, StorageError.
+
+    A `hollow` file has the size and all but the data, which take no place on the disk. `each` is told how many tensors of how
+    many are written.
+    """
     words = vocabulary(checkpoint.tokenizer, checkpoint.config.vocab_size)
     found = dict(tensors(checkpoint.weights, checkpoint.config))
-    need(target.parent, 4 * sum(prod(stored.shape) for stored in found.values()) + (1 << 20))
+    size = 4 * sum(prod(stored.shape) for stored in found.values())
+    need(target.parent, (0 if hollow else size) + (1 << 20))
     with whole(target) as part:
         writer = gguf.GGUFWriter(part, "gpt2")
         writer.add_name(name or checkpoint.folder.name)
@@ -97,11 +107,23 @@ def write(checkpoint: Checkpoint, target: Path, *, name: str = "", licence: str 
             writer.write_header_to_file()
             writer.write_kv_data_to_file()
             writer.write_ti_data_to_file()
-            for stored in found.values():
+            for done, stored in enumerate(found.values() if not hollow else (), 1):
                 writer.write_tensor_data(stored.load())
+                each(done, len(found))
         finally:
             writer.close()
+        if hollow:
+            _stretch(part, found)
     return target
+
+
+def _stretch(part: Path, found: dict[str, Stored]) -> None:
+    """Make a file of a header as long as the whole one, with a hole for the data."""
+
+    def padded(size: int) -> int:
+        return -(-size // _ALIGNMENT) * _ALIGNMENT
+
+    os.truncate(part, padded(part.stat().st_size) + sum(padded(4 * prod(stored.shape)) for stored in found.values()))
 
 
 def _add_sizes(writer: gguf.GGUFWriter, config: GPT2Config) -> None:

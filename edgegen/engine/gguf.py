@@ -14,12 +14,12 @@ from typing import Any
 
 from edgegen.errors import NotFoundError, PackError
 
-_TYPES = {
+BLOCKS = {
     0: (1, 4), 1: (1, 2), 2: (32, 18), 3: (32, 20), 6: (32, 22), 7: (32, 24), 8: (32, 34), 9: (32, 40),
     10: (256, 84), 11: (256, 110), 12: (256, 144), 13: (256, 176), 14: (256, 210), 15: (256, 292),
     16: (256, 66), 17: (256, 74), 18: (256, 98), 19: (256, 50), 20: (32, 18), 21: (256, 110), 22: (256, 82),
     23: (256, 136), 24: (1, 1), 25: (1, 2), 26: (1, 4), 27: (1, 8), 28: (1, 8), 29: (256, 56), 30: (1, 2),
-    34: (256, 54), 35: (256, 66), 39: (32, 17),
+    34: (256, 54), 35: (256, 66), 39: (32, 17), 41: (128, 18), 42: (64, 18),
 }  # fmt: skip
 """Each tensor type's values in a block and bytes of a block, as in `enum ggml_type`."""
 _FORMATS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
@@ -183,7 +183,7 @@ def _tensor_size(reader: _Reader) -> tuple[int, int]:
         raise _Misfit
     dimensions = [int(reader.number("Q")) for _ in range(n_dimensions)]
     kind: int = reader.number("I")
-    values, size = _TYPES[kind]
+    values, size = BLOCKS[kind]
     if not dimensions or min(dimensions) < 1 or dimensions[0] % values:
         raise _Misfit
     return kind, prod(dimensions) // values * size

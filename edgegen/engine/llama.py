@@ -1,4 +1,4 @@
-"""The llama.cpp backend: the only file that imports llama_cpp.
+"""The llama.cpp backend.
 
 Owns a model and a context. Refuses what llama.cpp accepts and then crashes or silently does wrong: files that are cut
 off, a context beyond the trained positions, positions out of range.
@@ -8,24 +8,20 @@ from __future__ import annotations
 
 import ctypes
 import math
-import sys
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgegen.engine import adapter as adapters
+from edgegen.engine import native
 from edgegen.engine.backend import Batch, Entry, Logits
 from edgegen.engine.gguf import read_header
-from edgegen.errors import EngineError, MissingExtraError, OptionError, PackError
+from edgegen.errors import EngineError, OptionError, PackError
 
 _BATCH = 256  # tokens llama.cpp takes at once
-_ERROR_LEVEL = 4  # GGML_LOG_LEVEL_ERROR; 3 is a warning
-_CONTINUED = 5  # GGML_LOG_LEVEL_CONT
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,52 +60,6 @@ class LlamaOptions:
             raise OptionError(f"adapter_scale must be a finite number, got {self.adapter_scale}")
 
 
-@cache
-def _native() -> Any:
-    """The bindings. llama_cpp's ctypes functions carry no useful types, so this is Any, once, here."""
-    try:
-        from llama_cpp import llama_cpp
-    except (ImportError, OSError, RuntimeError) as error:
-        raise MissingExtraError(f"llama.cpp cannot be loaded: {error}. Install it with: pip install llama-cpp-python") from error
-    _set_log(llama_cpp)
-    llama_cpp.llama_backend_init()
-    return llama_cpp
-
-
-class _Log:
-    """Where llama.cpp's messages go: errors are kept for our own messages, the rest is dropped unless asked for."""
-
-    def __init__(self) -> None:
-        self.errors: deque[str] = deque(maxlen=4)
-        self.verbose = False
-        self._level = 0
-
-    @property
-    def reason(self) -> str:
-        """Why the last call failed: the first error is the cause of those after it."""
-        return self.errors[0] if self.errors else "it gives no reason"
-
-    def write(self, level: int, text: bytes, _: object) -> None:
-        self._level = self._level if level == _CONTINUED else level
-        line = text.decode("utf-8", "replace")
-        if self._level == _ERROR_LEVEL and line.strip():
-            self.errors.append(line.strip())
-        if self.verbose:
-            sys.stderr.write(line)
-
-
-_LOG = _Log()  # llama.cpp has one log per process, so this is one per process too
-
-
-@cache
-def _callback(bindings: Any) -> Any:
-    return bindings.llama_log_callback(_LOG.write)
-
-
-def _set_log(bindings: Any) -> None:
-    bindings.llama_log_set(_callback(bindings), None)
-
-
 class LlamaBackend:
     """A GGUF model in llama.cpp. Implements `backend.Backend`; make, use and close it in one thread."""
 
@@ -122,9 +72,9 @@ class LlamaBackend:
             adapters.check(options.adapter, path, header)
         self._n_ctx = _context_length(options.n_ctx, header.n_ctx_train, path)
         self._n_cells = options.n_cells or max(2 * self._n_ctx, 2048)
-        self._lib = _native()
-        _LOG.verbose = options.verbose
-        _LOG.errors.clear()
+        self._lib = native.bindings()
+        native.LOG.verbose = options.verbose
+        native.LOG.errors.clear()
         self._model = self._load()
         self._adapter = self._load_adapter(options.adapter)  # before the context, which makes room for what is loaded by then
         self._vocab = self._lib.llama_model_get_vocab(self._model)
@@ -140,7 +90,9 @@ class LlamaBackend:
         params.use_extra_bufts = self._options.repacked
         model = self._lib.llama_model_load_from_file(str(self._path).encode(), params)
         if not model:
-            raise PackError(f"llama.cpp cannot load {self._path}: {_LOG.reason}. Verify the pack, or convert the model again.")
+            raise PackError(
+                f"llama.cpp cannot load {self._path}: {native.LOG.reason}. Verify the pack, or convert the model again."
+            )
         return model
 
     def _load_adapter(self, path: Path | None) -> Any:
@@ -149,7 +101,9 @@ class LlamaBackend:
         adapter = self._lib.llama_adapter_lora_init(self._model, str(path).encode())
         if not adapter:
             self.close()
-            raise PackError(f"llama.cpp cannot load the adapter {path} on {self._path.name}: {_LOG.reason}. {adapters.ADVICE}")
+            raise PackError(
+                f"llama.cpp cannot load the adapter {path} on {self._path.name}: {native.LOG.reason}. {adapters.ADVICE}"
+            )
         return adapter
 
     def _apply_adapter(self) -> None:
@@ -158,7 +112,9 @@ class LlamaBackend:
         one, scale = (self._lib.llama_adapter_lora_p_ctypes * 1)(self._adapter), (ctypes.c_float * 1)(self._options.adapter_scale)
         if self._lib.llama_set_adapters_lora(self._context, one, 1, scale):
             self.close()
-            raise EngineError(f"llama.cpp cannot apply the adapter {self._options.adapter}: {_LOG.reason}. {adapters.ADVICE}")
+            raise EngineError(
+                f"llama.cpp cannot apply the adapter {self._options.adapter}: {native.LOG.reason}. {adapters.ADVICE}"
+            )
 
     def _new_context(self) -> Any:
         params = self._lib.llama_context_default_params()
@@ -172,7 +128,7 @@ class LlamaBackend:
         if not context:
             self.close()
             raise EngineError(
-                f"llama.cpp cannot make a context of {self._n_cells} tokens: {_LOG.reason}. Use a smaller n_ctx or n_cells."
+                f"llama.cpp cannot make a context of {self._n_cells} tokens: {native.LOG.reason}. Use a smaller n_ctx or n_cells."
             )
         return context
 
@@ -341,27 +297,3 @@ def _decode_failure(code: int, tokens: int, cells: int) -> str:
     if code == 1:
         return f"The cache of {cells} tokens has no room for {tokens} more. Ask for fewer candidates, or use more n_cells."
     return f"llama.cpp failed on a batch of {tokens} tokens (code {code}). Try again; if it stays so, run edgegen doctor."
-
-
-def describe_native() -> dict[str, str]:
-    """What the installed llama.cpp says of itself: version, features, GPU support."""
-    lib = _native()
-    import llama_cpp
-
-    features = lib.llama_print_system_info().decode("utf-8", "replace").strip()
-    gpu = "yes" if lib.llama_supports_gpu_offload() else "no"
-    return {"llama-cpp-python": str(llama_cpp.__version__), "features": features, "gpu offload": gpu}
-
-
-def quantize(source: Path, target: Path, type_name: str, *, threads: int = 1) -> None:
-    """Write a GGUF file as another type, such as `q8_0`. Raises OptionError for an unknown type, EngineError where it fails."""
-    lib = _native()
-    name = "LLAMA_FTYPE_ALL_F32" if type_name == "f32" else f"LLAMA_FTYPE_MOSTLY_{type_name.upper()}"
-    if not hasattr(lib, name):
-        raise OptionError(f"llama.cpp has no quantization {type_name!r}. Use q8_0, q4_k_m or f16.")
-    params = lib.llama_model_quantize_default_params()
-    params.ftype, params.nthread = getattr(lib, name), threads
-    _LOG.errors.clear()
-    if lib.llama_model_quantize(str(source).encode(), str(target).encode(), ctypes.byref(params)):
-        why = _LOG.errors[0] if _LOG.errors else "it gives no reason"
-        raise EngineError(f"llama.cpp cannot quantize {source} to {type_name}: {why}. Convert the checkpoint again.")
