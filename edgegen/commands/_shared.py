@@ -78,7 +78,7 @@ def read_catalogue(args: argparse.Namespace, source: str | None, lang: Lang) -> 
     path = source or str(catalog.sample(lang))
     found = catalog.load(path, lang, overrides(args.map), args.currency, args.format)
     for bad in found.bad:
-        say(f"row {bad.number} is left out: {bad.message}")
+        say(f"left out: {bad.message}")
     return found
 
 
