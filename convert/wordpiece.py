@@ -10,7 +10,6 @@ import json
 import string
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import gguf
@@ -24,14 +23,35 @@ _PREFIX = "##"
 _LONGEST = 100  # characters of a word that the tokenizer looks up at all; llama.cpp has no such bound
 _OPTIONS = {"do_lower_case": "lowercase", "strip_accents": "strip_accents", "tokenize_chinese_chars": "handle_chinese_chars"}
 """Settings in tokenizer_config.json, and their names in tokenizer.json."""
+_EMPTY = "[EMPTY]"
+"""For a token without text, which some vocabularies have from a line of white space: a mark alone would start any word."""
 _NORMALIZER = "tokenizer.ggml.normalizer."
 
-DIFFERENT: Mapping[str, str] = MappingProxyType({})
+_LONG = {"a" * 300: "the tokenizer gives a word of more than 100 characters up, llama.cpp cuts it into tokens"}
+_STRIPPED = {
+    "한국어 설명입니다.": "llama.cpp takes a Hangul syllable for its first letter, the tokenizer for all its letters",
+    "नमस्ते दुनिया क्षत्रिय": "llama.cpp strips every mark, the tokenizer only those that take no place of their own",
+    "👍🏽 👩‍👩‍👧‍👦 🇨🇳 1️⃣ ❤️ ☺": "llama.cpp strips the keycap too, a mark around a character",
+}
+_LOWERED = {"İstanbul ışık ŞĞ": "İ in lower case has two characters, of which llama.cpp keeps the first"}
 
 
 def follows(words: PreTrainedTokenizerFast) -> bool:
     """Whether a tokenizer is a WordPiece one."""
     return bool(_raw(words)["model"]["type"] == "WordPiece")
+
+
+def different(words: PreTrainedTokenizerFast) -> Mapping[str, str]:
+    """Those of `torture.TEXTS` that llama.cpp is known to tokenise otherwise with a tokenizer's settings, and why."""
+    lowercase, strip = options(words)
+    return _LONG | (_STRIPPED if strip else _LOWERED if lowercase else {})
+
+
+def options(words: PreTrainedTokenizerFast) -> tuple[bool, bool]:
+    """Whether a tokenizer lowers case and whether it strips accents, which it does with lower case unless told otherwise."""
+    normalizer = _raw(words)["normalizer"]
+    lowercase, strip = normalizer["lowercase"], normalizer["strip_accents"]
+    return lowercase, lowercase if strip is None else strip
 
 
 def load(folder: Path) -> PreTrainedTokenizerFast:
@@ -91,6 +111,8 @@ def _spellings(words: PreTrainedTokenizerFast) -> Iterator[tuple[bool, str]]:
     yield bool(bare), f"the special tokens {bare[:3]} have no punctuation, so text can write them"
     starting = [token for token in raw["model"]["vocab"] if token.startswith(_PREFIX + _START)]
     yield bool(starting), f"the continuations {starting[:3]} begin with llama.cpp's mark of a word's start"
+    cut = [token for token in words.get_vocab() if "\0" in token]
+    yield bool(cut), f"the tokens {cut[:3]} hold a NUL, where llama.cpp ends a token"
     taken = dict[str, str]()
     plain = special | {t["content"] for t in raw["added_tokens"]}
     for token in words.get_vocab():
@@ -109,6 +131,8 @@ def spell(token: str, *, plain: bool) -> str:
     """A token as llama.cpp looks it up; a `plain` one (special, added, unused) stays as it is."""
     if plain:
         return token
+    if not token:
+        return _EMPTY
     # A bare prefix continues nothing: an empty text would get a made-up name.
     continues = token.startswith(_PREFIX) and token != _PREFIX
     return token.removeprefix(_PREFIX) if continues else _START + token
@@ -136,15 +160,14 @@ def describe(writer: gguf.GGUFWriter, tokens: Sequence[str], types: Sequence[int
     No start, end or separator is to be added. This llama.cpp reads these keys and yet adds a start and a separator where a
     program asks it for special tokens, which edgegen never does.
     """
-    normalizer = _raw(words)["normalizer"]
-    lowercase, strip = normalizer["lowercase"], normalizer["strip_accents"]
+    lowercase, strip = options(words)
     writer.add_tokenizer_model("bert")
     writer.add_token_list([spell(t, plain=kind != gguf.TokenType.NORMAL) for t, kind in zip(tokens, types, strict=True)])
     writer.add_token_types(types)
     for key, id_ in ids(words).items():
         writer.add_uint32(key, id_)
     writer.add_bool(_NORMALIZER + "lowercase", lowercase)
-    writer.add_bool(_NORMALIZER + "strip_accents", lowercase if strip is None else strip)
+    writer.add_bool(_NORMALIZER + "strip_accents", strip)
     writer.add_add_bos_token(False)
     writer.add_add_eos_token(False)
     writer.add_add_sep_token(False)
