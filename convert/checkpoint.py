@@ -156,8 +156,9 @@ def check_tokenizer(words: PreTrainedTokenizerFast, where: str) -> None:
     problems.append((bool(trimming), f"the added tokens {trimming[:3]} take in what stands beside them"))
     for wrong, what in problems:
         if wrong:
-            raise ConvertError(f"{where}: {what}; only GPT-2's byte-level BPE and BERT's WordPiece can be converted."
-                " Use a tokenizer of these.")
+            raise ConvertError(
+                f"{where}: {what}; only GPT-2's byte-level BPE and BERT's WordPiece can be converted. Use a tokenizer of these."
+            )
 
 
 def _load_model(folder: Path) -> GPT2LMHeadModel:

@@ -30,7 +30,6 @@ TOLERANCE = 0.1
 values and GELU in half precision even where the weights are F32."""
 _GREEDY_TOKENS = 32
 Each = Callable[[int, int], None]
-TORTURE = len(torture.TEXTS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,7 +93,10 @@ def _disagreements(raw: dict[str, Any], folder: Path) -> Iterator[tuple[bool, st
     config = json.loads(path.read_text("utf-8")) if path.is_file() else {}
     for theirs, ours in _OPTIONS.items():
         said, done = config.get(theirs), (raw["normalizer"] or {}).get(ours)
-        yield None not in (said, done) and said != done, f"{theirs} is {said} in tokenizer_config.json and {done} in tokenizer.json"
+        yield (
+            None not in (said, done) and said != done,
+            f"{theirs} is {said} in tokenizer_config.json and {done} in tokenizer.json",
+        )
 
 
 def _added(raw: dict[str, Any]) -> Iterator[tuple[bool, str]]:

@@ -1,4 +1,4 @@
-"""WordPiece: llama.cpp reads the tokens, computes and writes what the checkpoint does; what it cannot follow is refused by name."""
+"""WordPiece: llama.cpp reads, computes and writes what the checkpoint does; what it cannot follow is refused by name."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def entries() -> list[str]:
 
 
 def make(folder: Path, *, vocab: list[str] | None = None, specials: bool = True, **settings: Any) -> Path:
-    """A random two-layer GPT-2 in a folder with `vocab.txt` and tokenizer_config.json, edgegen's tokens last in the vocabulary."""
+    """A random two-layer GPT-2 with `vocab.txt` and tokenizer_config.json, edgegen's tokens last in the vocabulary."""
     folder.mkdir()
     lines = entries() if vocab is None else vocab
     (folder / "vocab.txt").write_text("".join(f"{line}\n" for line in lines), "utf-8")
@@ -111,7 +111,11 @@ def test_ids_and_settings_are_written(folder: Path, exact: Path) -> None:
     assert value("eos_token_id") == words.convert_tokens_to_ids(END)
     flags = ("add_bos_token", "add_eos_token", "add_sep_token", "normalizer.lowercase", "normalizer.strip_accents")
     assert (value("model"), [value(flag) for flag in flags]) == ("bert", [False] * 5)
-    assert [value("tokens")[id_] for id_ in words.convert_tokens_to_ids(["[UNK]", "table", "##ing"])] == ["[UNK]", "▁table", "ing"]
+    assert [value("tokens")[id_] for id_ in words.convert_tokens_to_ids(["[UNK]", "table", "##ing"])] == [
+        "[UNK]",
+        "▁table",
+        "ing",
+    ]
     with pytest.raises(ConvertError, match="not GPT-2's byte-level BPE"):
         restore(exact, exact.parent / "back")
 
@@ -143,7 +147,10 @@ def _shown(decoder: Decoder, tokens: list[int], prompt: Prompt) -> str:
 
 @pytest.mark.parametrize(
     ("data", "shown"),
-    [(" word", " word"), (" 今", "今"), (" ，", "，"), (" .", "."), ("ing", "ing"), (" か", "か"), (" 한", " 한"), (" ￥", "￥"), (" $", " $"), (" ", "")],
+    [
+        (" word", " word"), (" 今", "今"), (" ，", "，"), (" .", "."), ("ing", "ing"), (" か", "か"), (" 한", " 한"),
+        (" ￥", "￥"), (" $", " $"), (" ", ""),
+    ],
 )  # fmt: skip
 def test_a_piece(data: str, shown: str) -> None:
     """A space stays before words that spaces separate."""
@@ -208,7 +215,8 @@ def test_vocabularies_are_refused(tmp_path: Path, extra: list[str], settings: di
 
 
 @pytest.mark.parametrize(
-    ("flags", "what"), [({"lstrip": True}, "lstrip"), ({"single_word": True}, "single_word"), ({"normalized": True}, "normalized")]
+    ("flags", "what"),
+    [({"lstrip": True}, "lstrip"), ({"single_word": True}, "single_word"), ({"normalized": True}, "normalized")],
 )
 def test_added_tokens_are_refused(tmp_path: Path, flags: dict[str, bool], what: str) -> None:
     """One that takes in what stands beside it, and one looked for in normalised text."""
@@ -225,3 +233,10 @@ def test_a_base_gets_edgegens_tokens(tmp_path: Path) -> None:
     assert len(after.tokenizer) == len(before.tokenizer) + len(SPECIALS)
     path = gpt2.write(after, tmp_path / "extended.gguf")
     verify.require_equal(verify.compare(after, path, PAIRS), path)
+
+
+def test_a_text_that_differs_is_named(folder: Path, exact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not known to differ fails the comparison, and the message quotes it."""
+    monkeypatch.setattr(wordpiece, "different", lambda _: {})
+    with pytest.raises(ConvertError, match="splits 'aaaaa"):
+        verify.compare(open_checkpoint(folder), exact, PAIRS)
