@@ -168,7 +168,7 @@ def _fill(part: Path, model: Path, opened: Checkpoint, about: About, rows: Seque
     )  # fmt: skip
     texts = {
         report.JSON: report.to_json(rows, source, {"edgegen": __version__, **describe()}),
-        report.TABLE: report.to_text(rows, manifest.label),
+        report.TABLE: report.to_text(rows, manifest.label, len(verify.hard_texts(opened))),
         modelfile.NAME: modelfile.text(part / pack.MODEL, manifest),
     }
     for name, text in texts.items():

@@ -18,6 +18,7 @@ import gguf
 import numpy as np
 from transformers import GPT2Config, PreTrainedTokenizerFast
 
+from convert import wordpiece
 from convert.checkpoint import Checkpoint
 from convert.output import need, whole
 from convert.weights import Array, Stored, Weights
@@ -35,7 +36,7 @@ NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """What GGUF holds of a tokenizer: texts and types by id, merges as `left right`."""
+    """What GGUF holds of a tokenizer: texts and types by id, merges as `left right` (none where it is a WordPiece)."""
 
     tokens: list[str]
     types: list[int]
@@ -55,10 +56,12 @@ def vocabulary(words: PreTrainedTokenizerFast, rows: int) -> Vocabulary:
         )
     kinds = dict.fromkeys((t["content"] for t in raw["added_tokens"]), gguf.TokenType.USER_DEFINED)
     kinds |= dict.fromkeys([*SPECIALS, *(t["content"] for t in raw["added_tokens"] if t["special"])], gguf.TokenType.CONTROL)
+    if wordpiece.follows(words):
+        kinds |= dict.fromkeys(wordpiece.controls(words), gguf.TokenType.CONTROL)
     tokens = [by_id[id_] for id_ in range(len(by_id))] + [f"[PAD{id_}]" for id_ in range(len(by_id), rows)]
     kinds |= dict.fromkeys(tokens[len(by_id) :], gguf.TokenType.UNUSED)
-    merges = [m if isinstance(m, str) else " ".join(m) for m in raw["model"]["merges"]]
-    if not merges:
+    merges = [m if isinstance(m, str) else " ".join(m) for m in raw["model"].get("merges", ())]
+    if not merges and not wordpiece.follows(words):
         raise ConvertError("The tokenizer has no merges; llama.cpp needs one at least. Train the tokenizer on more text.")
     return Vocabulary(tokens, [int(kinds.get(token, gguf.TokenType.NORMAL)) for token in tokens], merges)
 
@@ -137,6 +140,9 @@ def _add_sizes(writer: gguf.GGUFWriter, config: GPT2Config) -> None:
 
 
 def _add_vocabulary(writer: gguf.GGUFWriter, words: Vocabulary, tokenizer: PreTrainedTokenizerFast) -> None:
+    if wordpiece.follows(tokenizer):
+        wordpiece.describe(writer, words.tokens, words.types, tokenizer)
+        return
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list(words.tokens)

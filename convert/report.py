@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from convert import quantize, verify
+from convert import quantize
 from convert.quantize import Fallback
 from convert.verify import Equality
 from edgegen.errors import ConvertError
@@ -74,15 +74,15 @@ def _cells(row: Row) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def to_text(rows: Sequence[Row], label: str) -> str:
-    """The report for people."""
+def to_text(rows: Sequence[Row], label: str, hard: int) -> str:
+    """The report for people. `hard` is the number of hard texts that were compared."""
     first = rows[0].equality
     notes = [f"- {row.kind}: {note}" for row in rows for note in fallback_notes(row.fallbacks)]
     fallen = ["", "Types that rows were too short for:", *notes] if notes else []
     return "\n".join([
         f"# {label}: how alike it is to its checkpoint", "",
         f"{first.positions} tokens of texts that the model was not trained on; the checkpoint's perplexity on them is "
-        f"{first.perplexity:.3f}. Tokens: the same as the checkpoint's for {verify.TORTURE} hard texts and all of these.", "",
+        f"{first.perplexity:.3f}. Tokens: the same as the checkpoint's for {hard} hard texts and all of these.", "",
         table(rows).rstrip(), *fallen, "",
     ])  # fmt: skip
 

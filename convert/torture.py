@@ -102,4 +102,4 @@ TEXTS = (
     "'s't're've'm'll'd",
     "'ſ ’s ’t",
 )
-"""Each must give the same tokens in llama.cpp as in the checkpoint's tokenizer."""
+"""Each must give the same tokens in llama.cpp as in the checkpoint's tokenizer; for a WordPiece see `wordpiece.different`."""

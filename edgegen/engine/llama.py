@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from edgegen.engine import adapter as adapters
-from edgegen.engine import native
+from edgegen.engine import native, wordpiece
 from edgegen.engine.backend import Batch, Entry, Logits
 from edgegen.engine.gguf import read_header
 from edgegen.errors import EngineError, OptionError, PackError
@@ -79,6 +79,7 @@ class LlamaBackend:
         self._adapter = self._load_adapter(options.adapter)  # before the context, which makes room for what is loaded by then
         self._vocab = self._lib.llama_model_get_vocab(self._model)
         self._n_vocab = int(self._lib.llama_vocab_n_tokens(self._vocab))
+        self._is_wordpiece = self._lib.llama_vocab_type(self._vocab) == self._lib.LLAMA_VOCAB_TYPE_WPM
         self._context = self._new_context()
         self._apply_adapter()
         self._memory = self._lib.llama_get_memory(self._context)
@@ -180,7 +181,7 @@ class LlamaBackend:
             out = ctypes.create_string_buffer(size)
             n = self._lib.llama_token_to_piece(self._vocab, token, out, size, 0, True)
             if n >= 0:
-                return out.raw[:n]
+                return wordpiece.piece(out.raw[:n]) if self._is_wordpiece else out.raw[:n]
             size = -n
 
     def is_control(self, token: int) -> bool:
