@@ -104,7 +104,14 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
     """A bar for each stage on a terminal, else a line as each is finished."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield lambda stage, done, total: say(f"{stage}: done") if done == total else None
+        told = set[str]()
+
+        def tell(stage: str, done: int, total: int) -> None:
+            if done == total and stage not in told:
+                told.add(stage)
+                say(f"{stage}: done")
+
+        yield tell
         return
     columns = (TextColumn("{task.description:22}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as bar:
