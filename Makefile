@@ -73,9 +73,9 @@ upstream: $(VENV)/.dev
 # Hours on two cores; an interrupted run goes on from its last checkpoint.
 pack: $(VENV)/.dev
 	@$(VENV)/bin/edgegen train base --out $(RUN)
-	@$(VENV)/bin/edgegen convert $(RUN)/checkpoint --quant q8_0 --name bundled --pack-version 2 --provenance $(RUN)/provenance.json --out $(RUN)/pack
+	@$(VENV)/bin/edgegen convert $(RUN)/checkpoint --quant q8_0 --name bundled --pack-version 3 --provenance $(RUN)/provenance.json --out $(RUN)/pack
 	@$(VENV)/bin/edgegen evaluate --pack $(RUN)/pack --corpus $(RUN)/corpus --record
-	@cp $(RUN)/pack/manifest.json $(RUN)/pack/model.gguf $(RUN)/pack/licensing.json models/bundled/
+	@cp $(RUN)/pack/* models/bundled/
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -30,7 +30,7 @@ from edgegen.pack import archive, building, loading, signing, source, trust
 from edgegen.pack.installed import Installed
 
 SIZES = ("context_length", "embedding_length", "block_count", "feed_forward_length")
-TYPE_SIZES = {kind: size / values for kind, (values, size) in gguf._TYPES.items()}
+TYPE_SIZES = {kind: size / values for kind, (values, size) in gguf.BLOCKS.items()}
 
 
 class Bench:
@@ -135,7 +135,7 @@ def header(path: Path) -> tuple[int, list[tuple[int, str, Any]], int]:
     found = gguf._read(reader, path)
     numbers = reader.__dict__["numbers"]
     first = next(i for i in range(len(numbers) - 1, 0, -1) if numbers[i][1] not in "QI")
-    return reader.at, numbers, min(len(numbers) - first - 1, 7 * found.tensors)
+    return reader.at, numbers, min(len(numbers) - first - 1, 7 * len(found.tensors))
 
 
 def noise(path: Path, number: int, rng: Random) -> list[tuple[int, bytes]]:

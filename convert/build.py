@@ -1,72 +1,181 @@
-"""Checkpoint folder -> pack: convert, compare with the checkpoint, quantize, compare again, describe."""
+"""Checkpoint -> packs: convert, compare with the checkpoint, quantize, compare again, describe. A pack for each quantization."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from convert import gpt2, quantize, verify
+import numpy as np
+
+from convert import calibrate, gpt2, quantize, report, stages, verify
 from convert.checkpoint import Checkpoint, open_checkpoint
 from convert.merge import open_adapted
 from convert.output import whole
-from edgegen import licensing, pack
+from convert.quantize import Plan
+from convert.report import Row
+from convert.stages import Progress, Stages
+from edgegen import __version__, licensing, pack
 from edgegen import tasks as known
 from edgegen.domain import LANGS, Lang
+from edgegen.engine.native import describe
 from edgegen.errors import UsageError
-from edgegen.pack.manifest import check_label
+from edgegen.pack import building, modelfile, signing
+from edgegen.pack.manifest import SIGNATURE, check_label
+from edgegen.pack.source import SUFFIX
+from edgegen.train.dataset import Encoder
 from edgegen.train.pairs import Pair
 
+_CALIBRATION = 8  # pairs of each task and language
+_COMPARISON = 2
 
-def build_pack(
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a pack says of itself beside what conversion finds out."""
+
+    name: str
+    version: str = "1"
+    languages: Sequence[Lang] = LANGS
+    tasks: Sequence[str] = ()
+    licence: str = "Apache-2.0"
+    provenance: dict[str, Any] = field(default_factory=dict)
+    evaluation: dict[str, Any] = field(default_factory=dict)
+
+
+def build_packs(
     checkpoint: str | Path | None,
     out: Path,
+    about: About,
     *,
     adapter: Path | None = None,
-    quant: str = "q8_0",
-    name: str,
-    version: str,
-    languages: Sequence[Lang],
-    tasks: Sequence[str],
-    provenance: dict[str, Any],
-    evaluation: dict[str, Any],
-    licence: str,
+    quants: Sequence[str] = ("q8_0",),
+    key: Path | None = None,
     pairs: Sequence[Pair] | None = None,
-) -> Path:
-    """Build and verify a pack in `out`, replacing one that is there; returns `out`.
+    force: bool = False,
+    progress: Progress = stages.silent,
+) -> list[Path]:
+    """Build a verified pack for each quantization and return where they are: see `targets`. Packs that are there are replaced.
 
     `checkpoint` is a folder or hub name; with an `adapter`, which is merged into it, None takes the base that the adapter names.
-    The comparison runs on `pairs`; None takes held-out ones of the corpus, one of every task and language.
+    The comparison runs on `pairs`; None takes ones of the corpus that no training sees. Importance matrices come from its
+    training part. `key` signs the packs. A quantization beyond its bound is an error unless `force`.
 
-    Raises UsageError, OptionError, NotFoundError, ConvertError, StorageError; then `out` is as it was.
+    Raises UsageError, OptionError, NotFoundError, ConvertError, StorageError; then every `out` is as it was.
     """
-    kind = quantize.check_type(quant)
-    check_label(name, version)
-    _check(out, languages, tasks)
+    kinds = [quantize.check_type(kind) for kind in dict.fromkeys(quants)]
+    check_label(about.name, about.version)
+    made = targets(out, kinds)
+    for target in made:
+        _check(target, about)
     opened = _opened(checkpoint, adapter)
-    pairs = _samples(languages, tasks) if pairs is None else pairs
-    with whole(out) as part:
-        part.mkdir()
-        model, exact = part / pack.MODEL, part / "exact.gguf"
-        gpt2.write(opened, exact, name=name, licence=licence)
-        equality = {"f32": asdict(found := verify.compare(opened, exact, pairs))}
-        verify.require_equal(found, exact)
-        if kind == "f32":
-            exact.replace(model)
-        else:
-            quantize.quantize(exact, model, kind)
-            exact.unlink()
-            equality[kind] = asdict(verify.compare(opened, model, pairs))
-        manifest = pack.Manifest(
-            name=name, version=version, languages=tuple(languages), tasks=tuple(tasks), architecture="gpt2", quantization=kind,
-            files=pack.describe(part, [pack.MODEL, *_beside(opened.folder, part)]), licence=licence,
-            evaluation=evaluation, equality=equality, provenance=provenance | {"tensor_types": quantize.tensor_types(model)},
-        )  # fmt: skip
-        pack.write_manifest(part, manifest)
-        pack.load(part)
-    return out
+    samples = _samples(about, "test", _COMPARISON) if pairs is None else pairs
+    sources = [opened.folder, *([adapter] if adapter else [])]
+    secret = stages.fingerprint(sources, about.name, about.licence, samples, __version__, describe())
+    with stages.opened(out, secret, progress) as work:
+        rows = _converted(opened, about, kinds, samples, work)
+        for kind in kinds if not force else ():
+            report.require_within(rows[kind])
+        source = Path(checkpoint).name if checkpoint else opened.folder.name
+        for target, kind in zip(made, kinds, strict=True):
+            shown = [rows[name] for name in dict.fromkeys(("f32", kind))]
+            _finish(target, work.folder / f"{kind}.gguf", opened, about, shown, source, key)
+            progress(f"pack {target.name}", 1, 1)
+    return made
+
+
+def targets(out: Path, kinds: Sequence[str]) -> list[Path]:
+    """Where the packs go: `out`, and where there are several quantizations each beside it, as `shop-q8_0.egpack`."""
+    stem, suffix = (out.stem, SUFFIX) if out.suffix == SUFFIX else (out.name, "")
+    return [out] if len(kinds) == 1 else [out.with_name(f"{stem}-{kind}{suffix}") for kind in kinds]
+
+
+def plans(checkpoint: str | Path | None, quants: Sequence[str], adapter: Path | None = None) -> list[Plan]:
+    """The size of each quantization and what falls back; nothing is written but a header in a temporary folder."""
+    kinds = [quantize.check_type(kind) for kind in dict.fromkeys(quants)]
+    with TemporaryDirectory() as folder:
+        header = gpt2.write(_opened(checkpoint, adapter), Path(folder) / "header.gguf", hollow=True)
+        return [quantize.plan(header, kind) for kind in kinds]
+
+
+def _converted(opened: Checkpoint, about: About, kinds: Sequence[str], samples: Sequence[Pair], work: Stages) -> dict[str, Row]:
+    """The F32 file and the others as stages, and what each is like."""
+    write = partial(gpt2.write, opened, name=about.name, licence=about.licence)
+    exact = work.file("f32.gguf", "write f32", lambda part: write(part, each=partial(work.progress, "write f32")))
+    rows = {"f32": _row(opened, exact, exact, "f32", samples, work)}
+    verify.require_equal(rows["f32"].equality, exact)
+    for kind in [kind for kind in kinds if kind != "f32"]:
+        weights = _importance(opened, about, work) if kind in quantize.CALIBRATED else None
+        made = partial(quantize.quantize, exact, type_name=kind, importance=weights)
+        rows[kind] = _row(opened, exact, work.file(f"{kind}.gguf", f"quantize {kind}", made), kind, samples, work)
+    return rows
+
+
+def _row(opened: Checkpoint, exact: Path, model: Path, kind: str, samples: Sequence[Pair], work: Stages) -> Row:
+    stage = f"compare {kind}"
+    found = work.value(
+        f"{kind}.json", stage, lambda: asdict(verify.compare(opened, model, samples, each=partial(work.progress, stage)))
+    )
+    return Row(
+        kind, model.stat().st_size, verify.Equality(**found), quantize.tensor_types(model),
+        quantize.plan(exact, kind).fallbacks, kind in quantize.CALIBRATED,
+    )  # fmt: skip
+
+
+def _importance(opened: Checkpoint, about: About, work: Stages) -> dict[str, Any]:
+    stage = "importance matrix"
+
+    def make(part: Path) -> None:
+        encoder = Encoder(opened.tokenizer)
+        texts = [encoder.pair(pair) for pair in _samples(about, "train", _CALIBRATION)]
+        fitting = [e for e in texts if len(e.ids) <= opened.config.n_positions]
+        found = calibrate.importance(opened, fitting, lambda done: work.progress(stage, done, len(fitting)))
+        with part.open("wb") as file:
+            np.savez(file, **dict(found))  # type: ignore[arg-type]  # numpy's stub takes the names for its own options
+
+    with np.load(work.file("importance.npz", stage, make)) as found:
+        return dict(found)
+
+
+def _finish(
+    target: Path, model: Path, opened: Checkpoint, about: About, rows: Sequence[Row], source: str, key: Path | None
+) -> None:
+    if target.suffix != SUFFIX:
+        with whole(target) as part:
+            _fill(part, model, opened, about, rows, source)
+            if key is not None:
+                (part / SIGNATURE).write_bytes(signing.sign((part / pack.MANIFEST).read_bytes(), key))
+        return
+    with TemporaryDirectory(dir=target.absolute().parent, prefix=f".{target.name}-") as room:
+        folder = Path(room) / "pack"
+        _fill(folder, model, opened, about, rows, source)
+        building.build(pack.load(folder), target, key=key)
+
+
+def _fill(part: Path, model: Path, opened: Checkpoint, about: About, rows: Sequence[Row], source: str) -> None:
+    """All of a pack that is not signed yet."""
+    part.mkdir()
+    row = rows[-1]
+    shutil.copyfile(model, part / pack.MODEL)
+    manifest = pack.Manifest(
+        name=about.name, version=about.version, languages=tuple(about.languages), tasks=tuple(about.tasks),
+        architecture="gpt2", quantization=row.kind, files={}, licence=about.licence, evaluation=about.evaluation,
+        equality={r.kind: asdict(r.equality) for r in rows}, provenance=about.provenance | {"tensor_types": row.types},
+    )  # fmt: skip
+    texts = {
+        report.JSON: report.to_json(rows, source, {"edgegen": __version__, **describe()}),
+        report.TABLE: report.to_text(rows, manifest.label, len(verify.hard_texts(opened))),
+        modelfile.NAME: modelfile.text(part / pack.MODEL, manifest),
+    }
+    for name, text in texts.items():
+        (part / name).write_text(text, "utf-8")
+    files = pack.describe(part, [pack.MODEL, *_beside(opened.folder, part), *texts])
+    pack.write_manifest(part, replace(manifest, files=files))
+    pack.load(part)
 
 
 def _beside(folder: Path, part: Path) -> list[str]:
@@ -97,21 +206,25 @@ def record_evaluation(folder: Path, evaluation: dict[str, Any]) -> None:
         part.write_text(pack.to_text(manifest), "utf-8")
 
 
-def _samples(languages: Sequence[Lang], tasks: Sequence[str]) -> list[Pair]:
+def _samples(about: About, split: Any, count: int) -> list[Pair]:
     from edgegen.train.corpus import generate  # loads the whole lexicon, which own pairs do without
 
-    return [pair for task in tasks for lang in languages for pair in generate.pairs(task, lang, "test", 1, 1)]
+    return [pair for task in about.tasks for lang in about.languages for pair in generate.pairs(task, lang, split, count, 1)]
 
 
-def _check(out: Path, languages: Sequence[Lang], tasks: Sequence[str]) -> None:
-    if not languages or not tasks:
+def _check(out: Path, about: About) -> None:
+    if not about.languages or not about.tasks:
         raise UsageError("A pack needs one language and one task at least. Name them.")
-    for lang in languages:
+    for lang in about.languages:
         if lang not in LANGS:
             raise UsageError(f"Unknown language {lang!r}. Known: {', '.join(LANGS)}.")
-    for task in tasks:
+    for task in about.tasks:
         known.get(task)
+    if out.suffix == SUFFIX:
+        if out.is_dir():
+            raise UsageError(f"{out} is a folder; a path that ends in {SUFFIX} is for a file. Choose another path.")
+        return
     if out.exists() and not out.is_dir():
-        raise UsageError(f"{out} is a file; a pack is a folder. Choose another path.")
+        raise UsageError(f"{out} is a file; a pack is a folder, or a file that ends in {SUFFIX}. Choose another path.")
     if out.is_dir() and any(out.iterdir()) and not (out / pack.MANIFEST).is_file():
         raise UsageError(f"{out} holds something that is not a pack. Choose an empty or new folder.")

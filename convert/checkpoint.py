@@ -19,7 +19,7 @@ from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
 from transformers import GPT2Config, GPT2LMHeadModel, GPT2Tokenizer, PreTrainedTokenizerFast
 
-from convert import weights
+from convert import weights, wordpiece
 from convert.weights import Weights
 from edgegen.errors import ConvertError, NotFoundError
 from edgegen.train import tokenizer as tokenizers
@@ -134,12 +134,15 @@ def _load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
         return GPT2Tokenizer.from_pretrained(folder)
     if (folder / "vocab.txt").is_file():
-        raise ConvertError(f"{folder} has a WordPiece tokenizer (vocab.txt), not GPT-2's byte-level BPE. Use another base.")
+        return wordpiece.load(folder)
     return tokenizers.load(folder)
 
 
 def check_tokenizer(words: PreTrainedTokenizerFast, where: str) -> None:
-    """Refuse tokenizers that llama.cpp's `gpt-2` pre-tokeniser and BPE would not follow."""
+    """Refuse tokenizers that llama.cpp's `gpt-2` pre-tokeniser and BPE, or its WordPiece, would not follow."""
+    if wordpiece.follows(words):
+        wordpiece.check(words, where)
+        return
     raw = json.loads(words.backend_tokenizer.to_str())
     model, pre = raw["model"], raw["pre_tokenizer"] or {"type": "none"}
     problems = [
@@ -153,7 +156,9 @@ def check_tokenizer(words: PreTrainedTokenizerFast, where: str) -> None:
     problems.append((bool(trimming), f"the added tokens {trimming[:3]} take in what stands beside them"))
     for wrong, what in problems:
         if wrong:
-            raise ConvertError(f"{where}: {what}; only GPT-2's byte-level BPE can be converted. Use a GPT-2 tokenizer.")
+            raise ConvertError(
+                f"{where}: {what}; only GPT-2's byte-level BPE and BERT's WordPiece can be converted. Use a tokenizer of these."
+            )
 
 
 def _load_model(folder: Path) -> GPT2LMHeadModel:

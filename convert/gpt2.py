@@ -7,7 +7,8 @@ Layout: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md and llama.cpp'
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from math import prod
@@ -17,12 +18,15 @@ import gguf
 import numpy as np
 from transformers import GPT2Config, PreTrainedTokenizerFast
 
+from convert import wordpiece
 from convert.checkpoint import Checkpoint
 from convert.output import need, whole
 from convert.weights import Array, Stored, Weights
 from edgegen.errors import ConvertError
 from edgegen.slots import SPECIALS
 
+_ALIGNMENT = int(gguf.GGUF_DEFAULT_ALIGNMENT)
+Each = Callable[[int, int], None]
 NAMES = {
     "attn_norm": "ln_1", "attn_qkv": "attn.c_attn", "attn_output": "attn.c_proj",
     "ffn_norm": "ln_2", "ffn_up": "mlp.c_fc", "ffn_down": "mlp.c_proj",
@@ -32,7 +36,7 @@ NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """What GGUF holds of a tokenizer: texts and types by id, merges as `left right`."""
+    """What GGUF holds of a tokenizer: texts and types by id, merges as `left right` (none where it is a WordPiece)."""
 
     tokens: list[str]
     types: list[int]
@@ -52,10 +56,12 @@ def vocabulary(words: PreTrainedTokenizerFast, rows: int) -> Vocabulary:
         )
     kinds = dict.fromkeys((t["content"] for t in raw["added_tokens"]), gguf.TokenType.USER_DEFINED)
     kinds |= dict.fromkeys([*SPECIALS, *(t["content"] for t in raw["added_tokens"] if t["special"])], gguf.TokenType.CONTROL)
+    if wordpiece.follows(words):
+        kinds |= dict.fromkeys(wordpiece.controls(words), gguf.TokenType.CONTROL)
     tokens = [by_id[id_] for id_ in range(len(by_id))] + [f"[PAD{id_}]" for id_ in range(len(by_id), rows)]
     kinds |= dict.fromkeys(tokens[len(by_id) :], gguf.TokenType.UNUSED)
-    merges = [m if isinstance(m, str) else " ".join(m) for m in raw["model"]["merges"]]
-    if not merges:
+    merges = [m if isinstance(m, str) else " ".join(m) for m in raw["model"].get("merges", ())]
+    if not merges and not wordpiece.follows(words):
         raise ConvertError("The tokenizer has no merges; llama.cpp needs one at least. Train the tokenizer on more text.")
     return Vocabulary(tokens, [int(kinds.get(token, gguf.TokenType.NORMAL)) for token in tokens], merges)
 
@@ -79,11 +85,18 @@ def _turned(stored: Stored) -> Array:
     return np.ascontiguousarray(stored.load().T)
 
 
-def write(checkpoint: Checkpoint, target: Path, *, name: str = "", licence: str = "") -> Path:
-    """Write a checkpoint as F32 GGUF, one tensor in memory at a time. Raises ConvertError, StorageError."""
+def write(
+    checkpoint: Checkpoint, target: Path, *, name: str = "", licence: str = "", hollow: bool = False, each: Each = lambda *_: None
+) -> Path:  # fmt: skip
+    """Write a checkpoint as F32 GGUF, one tensor in memory at a time. Raises ConvertError, StorageError.
+
+    A `hollow` file has the size and all but the data, which take no place on the disk. `each` is told how many tensors of how
+    many are written.
+    """
     words = vocabulary(checkpoint.tokenizer, checkpoint.config.vocab_size)
     found = dict(tensors(checkpoint.weights, checkpoint.config))
-    need(target.parent, 4 * sum(prod(stored.shape) for stored in found.values()) + (1 << 20))
+    size = 4 * sum(prod(stored.shape) for stored in found.values())
+    need(target.parent, (0 if hollow else size) + (1 << 20))
     with whole(target) as part:
         writer = gguf.GGUFWriter(part, "gpt2")
         writer.add_name(name or checkpoint.folder.name)
@@ -97,11 +110,23 @@ def write(checkpoint: Checkpoint, target: Path, *, name: str = "", licence: str 
             writer.write_header_to_file()
             writer.write_kv_data_to_file()
             writer.write_ti_data_to_file()
-            for stored in found.values():
+            for done, stored in enumerate(found.values() if not hollow else (), 1):
                 writer.write_tensor_data(stored.load())
+                each(done, len(found))
         finally:
             writer.close()
+        if hollow:
+            _stretch(part, found)
     return target
+
+
+def _stretch(part: Path, found: dict[str, Stored]) -> None:
+    """Make a file of a header as long as the whole one, with a hole for the data."""
+
+    def padded(size: int) -> int:
+        return -(-size // _ALIGNMENT) * _ALIGNMENT
+
+    os.truncate(part, padded(part.stat().st_size) + sum(padded(4 * prod(stored.shape)) for stored in found.values()))
 
 
 def _add_sizes(writer: gguf.GGUFWriter, config: GPT2Config) -> None:
@@ -115,6 +140,9 @@ def _add_sizes(writer: gguf.GGUFWriter, config: GPT2Config) -> None:
 
 
 def _add_vocabulary(writer: gguf.GGUFWriter, words: Vocabulary, tokenizer: PreTrainedTokenizerFast) -> None:
+    if wordpiece.follows(tokenizer):
+        wordpiece.describe(writer, words.tokens, words.types, tokenizer)
+        return
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list(words.tokens)

@@ -41,7 +41,7 @@ def open_adapted(adapter: Path, base: str | Path | None = None) -> Checkpoint:
     `base` is the checkpoint that the adapter was trained on; None takes the one the adapter names, or `base` beside it. Where
     the adapter brings a tokenizer with more tokens, the base grows to it. Raises NotFoundError, ConvertError, StorageError.
     """
-    opened = open_checkpoint(_base_of(adapter) if base is None else base)
+    opened = open_checkpoint(base_of(adapter) if base is None else base)
     words = tokenizers.load(adapter) if (adapter / "tokenizer.json").is_file() else opened.tokenizer
     if len(words) > opened.config.vocab_size:
         opened.model.resize_token_embeddings(len(words), mean_resizing=False)
@@ -52,11 +52,11 @@ def open_adapted(adapter: Path, base: str | Path | None = None) -> Checkpoint:
 def merged(model: GPT2LMHeadModel, adapter: Path) -> GPT2LMHeadModel:
     """An fp32 model with an adapter added up. Raises ConvertError where the adapter does not fit or the sum differs."""
     try:
-        tuned = PeftModel.from_pretrained(model, str(adapter)).eval()
+        tuned = attached(model, adapter)
         expected = _logits(tuned, model.config)
         result = tuned.merge_and_unload(safe_merge=True)
-    except (RuntimeError, ValueError, KeyError, OSError, SafetensorError) as error:
-        raise ConvertError(f"The adapter {adapter} does not fit its base: {error}. Give the base it was trained on.") from error
+    except (RuntimeError, ValueError) as error:
+        raise _misfit(adapter, error) from error
     assert isinstance(result, GPT2LMHeadModel), "PEFT gives the model back"  # noqa: S101 - narrows the type
     wide = [name for name, value in result.named_parameters() if value.dtype != torch.float32]
     if wide:
@@ -71,6 +71,18 @@ def merged(model: GPT2LMHeadModel, adapter: Path) -> GPT2LMHeadModel:
     return result
 
 
+def attached(model: GPT2LMHeadModel, adapter: Path) -> PeftModel:
+    """A model with an adapter beside its weights, in evaluation mode. Raises ConvertError where the adapter does not fit."""
+    try:
+        return PeftModel.from_pretrained(model, str(adapter)).eval()
+    except (RuntimeError, ValueError, LookupError, TypeError, AttributeError, OSError, SafetensorError) as error:
+        raise _misfit(adapter, error) from error
+
+
+def _misfit(adapter: Path, error: Exception) -> ConvertError:
+    return ConvertError(f"The adapter {adapter} does not fit its base: {error}. Give the base it was trained on.")
+
+
 @torch.inference_mode()
 def _logits(model: Any, config: Any) -> torch.Tensor:
     """Logits for the same tokens each time, float32 [sequences, tokens, vocabulary]."""
@@ -81,7 +93,8 @@ def _logits(model: Any, config: Any) -> torch.Tensor:
     return logits
 
 
-def _base_of(adapter: Path) -> str | Path:
+def base_of(adapter: Path) -> str | Path:
+    """The base that an adapter folder names, or `base` beside it. Raises NotFoundError, ConvertError."""
     path = adapter / _CONFIG
     if not path.is_file():
         raise NotFoundError(f"{adapter} has no {_CONFIG}. Give the folder of a LoRA adapter.")

@@ -50,6 +50,14 @@ def of_folder(folder: Path) -> Weights:
     raise ConvertError(f"{folder}: the weights cannot be loaded: there is neither {_SAFE} nor {_PICKLED}. {_ADVICE}")
 
 
+def of_adapter(folder: Path) -> Weights:
+    """The tensors of a PEFT adapter's folder, by PEFT's names. Raises ConvertError for a file that is missing or damaged."""
+    for name, read in (("adapter_model.safetensors", _safetensors), ("adapter_model.bin", _pickled)):
+        if (folder / name).is_file():
+            return dict(read(folder / name))
+    raise ConvertError(f"{folder} has neither adapter_model.safetensors nor adapter_model.bin. Save the adapter again.")
+
+
 def of_model(model: Any) -> Weights:
     """The tensors of a PyTorch model in memory."""
     return dict(_plain(_tensors(model.state_dict())))

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgegen import licensing
+from edgegen.engine import wordpiece
 from edgegen.engine.worker import Vocabulary
 from edgegen.errors import PackError
 from edgegen.licensing import Ends, Scopes, Table
@@ -42,6 +43,8 @@ class Decoder:
         )
         clause_ends = frozenset(i for i, piece in enumerate(vocabulary.pieces) if ends_clause(piece.decode("utf-8", "ignore")))
         self._ends = Ends(self.sentence_ends, clause_ends)
+        # A WordPiece vocabulary has no token that is a space, so none could be written before a slot.
+        self._spaceless = b" " not in vocabulary.pieces
         self._slot_ids = {id_: i for i, token in enumerate(SLOT_TOKENS, 1) if (id_ := vocabulary.id(token)) is not None}
 
     @property
@@ -98,6 +101,8 @@ class Decoder:
             text = _text(run)
             if text is None or (index and index not in slots):
                 return None
+            if index and self._spaceless:
+                text = wordpiece.before_slot(text)
             out += [text] if text else []
             out += [slots[index]] if index else []
             run = b""

@@ -56,7 +56,12 @@ def misplaced(segments: Sequence[Segment], prompt: Prompt, task: Task) -> bool:
     """Whether the slot that a text in the making ends with cannot stand there, whatever may follow."""
     text = marked.read(segments, prompt, task)
     return bool(
-        _before(text) or _sections(text) or form.said_twice(text) or binding.labels(text) or binding.leads(text, begun=True)
+        _before(text)
+        or _sections(text)
+        or form.said_twice(text)
+        or binding.labels(text)
+        or binding.leads(text, begun=True)
+        or polarity.judged(text)
     )
 
 

@@ -16,6 +16,8 @@ _FLAGS = frozenset({"is", "has", "isnt", "hasnt"})
 _ASIDE = frozenset({"name", "query", "topic", "need", "criterion", "budget", "lowest", "highest", "was_price", "source"})
 _DENIABLE = _ASPECTS | _FLAGS | _ASIDE
 _FITS = {"good": ("praise", "neutral"), "okay": ("neutral", "blame"), "bad": ("neutral", "blame")}
+_OBJECT = re.compile(r":? ?(?:with|about|of|for|on|from)? ?(?:the |its )?")
+_JOINED = re.compile(r",? (?:and|or|nor|plus)(?: also)?(?: with| about| for)? (?:the |its )?")
 _FAR = 8  # so many Chinese characters after a negation it reaches no further
 
 
@@ -84,19 +86,38 @@ def aspects(text: Text) -> list[Violation]:
             clause = text.marked[left:right]
             wrong += [
                 Violation("contradiction", clause.strip(), f"the words do not fit an aspect that is {key}")
-                for key in _misjudged(_judgements(text, clause))
+                for key in _misjudged([name for *_, name in _judgements(text, clause)])
             ]
     return wrong
 
 
-def _judgements(text: Text, clause: str) -> list[str]:
-    """The aspects of a clause and the words that judge them, in order."""
-    found = [(m.start(), m.group()[1:-1]) for m in MARK.finditer(clause) if m.group()[1:-1] in _ASPECTS]
+def judged(text: Text) -> bool:
+    """Whether the text ends with an aspect that the words right before it judge against the shopper's stars."""
+    last = text.marks[-1] if text.marks else None
+    if last is None or last.key not in _ASPECTS or last.slot.part != "label":
+        return False
+    clause = text.marked[text.sentence_at(last.start).start : last.start]
+    turns = [match.start() for match in text.table.turn.finditer(clause)]
+    clause = clause[turns[-1] if turns else 0 :]
+    before, end = "", len(clause)
+    for start, stop, name in reversed(_judgements(text, clause)):
+        gap = clause[stop:end]
+        if not (_OBJECT if name not in _ASPECTS else _JOINED).fullmatch(gap):
+            return False
+        before, end = name, start
+        if name not in _ASPECTS:
+            break
+    return before not in _ASPECTS and bool(before) and not _fit([last.key], before)
+
+
+def _judgements(text: Text, clause: str) -> list[tuple[int, int, str]]:
+    """The aspects of a clause and the words that judge them, in order, each from where to where."""
+    found = [(*m.span(), m.group()[1:-1]) for m in MARK.finditer(clause) if m.group()[1:-1] in _ASPECTS]
     rest = MARK.sub(lambda m: f"⟨{'x' * (len(m.group()) - 2)}⟩", clause)
     for name, regex in (("neutral", text.table.neutral), ("blame", text.table.blame), ("praise", text.table.praise)):
-        found += [(m.start(), name) for m in regex.finditer(rest)]
+        found += [(*m.span(), name) for m in regex.finditer(rest)]
         rest = regex.sub(lambda m: "".join(" " if c not in "⟨⟩" else c for c in m.group()), rest)
-    return [name for _, name in sorted(found)]
+    return sorted(found)
 
 
 def _misjudged(order: list[str]) -> Iterator[str]:

@@ -15,6 +15,8 @@ from edgegen.errors import UsageError
 from edgegen.explain import Explainer
 
 if TYPE_CHECKING:
+    from edgegen.engine.loop import Engine
+    from edgegen.licensing import Table
     from edgegen.pack import Pack
 
 
@@ -36,6 +38,14 @@ def add_pack(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pack", type=Path,
         help="a pack's folder or file, the name of an installed one, or `bundled`; default: the active one, else the bundled one",
+    )  # fmt: skip
+
+
+def add_adapter(parser: argparse.ArgumentParser) -> None:
+    """The option that puts a LoRA adapter on top of the pack's model."""
+    parser.add_argument(
+        "--adapter", type=Path, metavar="FILE.gguf",
+        help="LoRA adapter for the pack's model, which `edgegen convert --as-adapter` wrote; default: none",
     )  # fmt: skip
 
 
@@ -68,19 +78,34 @@ def read_catalogue(args: argparse.Namespace, source: str | None, lang: Lang) -> 
     path = source or str(catalog.sample(lang))
     found = catalog.load(path, lang, overrides(args.map), args.currency, args.format)
     for bad in found.bad:
-        say(f"row {bad.number} is left out: {bad.message}")
+        say(f"left out: {bad.message}")
     return found
 
 
 @contextmanager
-def explainer(pack_path: Path | None, threads: int | None = None) -> Iterator[Explainer]:
+def explainer(pack_path: Path | None, threads: int | None = None, adapter: Path | None = None) -> Iterator[Explainer]:
     """An explainer on a pack, closed at the end. Raises PackError, NotFoundError, EngineError."""
+    found = open_pack(pack_path)
+    with pack_engine(found, threads, adapter) as engine:
+        yield Explainer(engine, licensing(found, adapter))
+
+
+def licensing(found: Pack, adapter: Path | None) -> Table | None:
+    """The pack's licensing table, none with an adapter: no word that the pack's own training texts lack could be written."""
+    table = found.licensing
+    if adapter is None or table is None:
+        return table
+    say("the pack's licensing table is left out: it knows the words of the pack's training texts, not the adapter's")
+    return None
+
+
+def pack_engine(found: Pack, threads: int | None, adapter: Path | None) -> Engine:
+    """The engine of a pack's model with an adapter on top, where no option says otherwise with the setting known to be best."""
     from dataclasses import replace
 
     from edgegen import hardware
     from edgegen.engine import open_engine
 
-    found = open_pack(pack_path)
     setting = hardware.known(found.model).setting
-    with open_engine(found.model, setting=replace(setting, threads=threads) if threads else setting) as engine:
-        yield Explainer(engine, found.licensing)
+    setting = replace(setting, threads=threads) if threads else setting
+    return open_engine(found.model, setting=setting, adapter=adapter)

@@ -5,22 +5,39 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from edgegen import tasks
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from edgegen import pack, tasks
 from edgegen.commands._shared import language, say
 from edgegen.domain import LANGS
-from edgegen.errors import DataError, MissingExtraError, NotFoundError
+from edgegen.errors import DataError, MissingExtraError, NotFoundError, UsageError
+
+_OF_PACKS = ("quant", "force", "key", "name", "pack_version", "langs", "tasks", "licence", "provenance", "evaluation")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
-    parser.add_argument("checkpoint", nargs="?", help="folder with config, weights and tokenizer.json, or a hub name")
+    parser.add_argument("checkpoint", nargs="?", help="folder with config, weights and tokenizer, or a hub name")
     parser.add_argument("--adapter", type=Path, help="folder of a PEFT adapter to merge; default base: the one it names")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the pack")
-    parser.add_argument("--quant", default="q8_0", help="f32, f16, q8_0, q6_k, q5_k_m, q4_k_m, q4_0, ...; default: %(default)s")
-    parser.add_argument("--name", help="of the pack; default: the folder's name")
+    parser.add_argument("--as-adapter", action="store_true", help="write the adapter itself as GGUF, not merged")
+    parser.add_argument(
+        "--out", type=Path,
+        help="the pack: a folder, or a file NAME.egpack; with several types NAME-TYPE.egpack; with --as-adapter a .gguf file",
+    )  # fmt: skip
+    parser.add_argument(
+        "--quant", default="q8_0",
+        help="f32, f16, bf16, q8_0, q6_k, q5_k_m, q4_k_m, q4_0, ...; several with commas; default: %(default)s",
+    )  # fmt: skip
+    parser.add_argument("--dry-run", action="store_true", help="print sizes and what falls back to another type, write nothing")
+    parser.add_argument("--force", action="store_true", help="keep a quantization that loses more than its type may")
+    parser.add_argument("--key", type=Path, help="private key to sign the pack with")
+    parser.add_argument("--name", help="of the pack; default: the name of --out")
     parser.add_argument("--pack-version", default="1", help="default: %(default)s")
     parser.add_argument("--langs", default=",".join(LANGS), help="default: %(default)s")
     parser.add_argument("--tasks", default="", help="names, with commas; default: all")
@@ -30,30 +47,95 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Convert; prints the pack's folder."""
+    """Convert; prints where the packs are, or the adapter's file."""
+    if args.dry_run:
+        return _dry_run(args)
+    if args.out is None:
+        raise UsageError("There is no place for the pack. Give one with --out, or look first with --dry-run.")
+    if args.as_adapter:
+        return _adapter_alone(args)
+    build = _building()
+    about = build.About(
+        name=args.name or args.out.stem,
+        version=args.pack_version,
+        languages=[language(lang) for lang in args.langs.split(",")],
+        tasks=[name for name in args.tasks.split(",") if name] or list(tasks.names()),
+        licence=args.licence,
+        provenance=_json(args.provenance) or _sources(args),
+        evaluation={"rows": _json(args.evaluation)} if args.evaluation else {},
+    )
+    with _progress() as progress:
+        made = build.build_packs(
+            args.checkpoint, args.out, about, adapter=args.adapter, quants=args.quant.split(","), key=args.key,
+            force=args.force, progress=progress,
+        )  # fmt: skip
+    for path in made:
+        _say_what_it_lost(pack.read_manifest(path))
+        sys.stdout.write(f"{path}\n")
+    return 0
+
+
+def _building() -> Any:
     try:
-        from convert.build import build_pack
+        from convert import build
     except ImportError as error:
         raise MissingExtraError(
             f"Converting needs the package {error.name}. Install it: pip install 'edgegen[train]'."
         ) from error
-    made = build_pack(
-        args.checkpoint,
-        args.out,
-        adapter=args.adapter,
-        quant=args.quant,
-        name=args.name or args.out.name,
-        version=args.pack_version,
-        languages=[language(lang) for lang in args.langs.split(",")],
-        tasks=[name for name in args.tasks.split(",") if name] or list(tasks.names()),
-        provenance=_json(args.provenance) or _sources(args),
-        evaluation={"rows": _json(args.evaluation)} if args.evaluation else {},
-        licence=args.licence,
-    )
-    manifest = json.loads((made / "manifest.json").read_text("utf-8"))
-    for kind, figures in manifest["equality"].items():
-        say(f"{kind}: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items() if isinstance(value, (int, float))))
-    sys.stdout.write(f"{made}\n")
+    return build
+
+
+def _dry_run(args: argparse.Namespace) -> int:
+    build = _building()
+    from convert.report import fallback_notes
+
+    for plan in build.plans(args.checkpoint, args.quant.split(","), args.adapter):
+        sys.stdout.write("  ".join([f"{plan.kind:8} {plan.size / 1e6:10.1f} MB", *fallback_notes(plan.fallbacks)]) + "\n")
+    return 0
+
+
+def _say_what_it_lost(manifest: pack.Manifest) -> None:
+    for kind, figures in manifest.equality.items():
+        say(f"{kind}: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items()))
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar for each stage on a terminal, else a line as each is finished."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        told = set[str]()
+
+        def tell(stage: str, done: int, total: int) -> None:
+            if done == total and stage not in told:
+                told.add(stage)
+                say(f"{stage}: done")
+
+        yield tell
+        return
+    columns = (TextColumn("{task.description:22}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as bar:
+        jobs: dict[str, TaskID] = {}
+
+        def progress(stage: str, done: int, total: int) -> None:
+            if stage not in jobs:
+                jobs[stage] = bar.add_task(stage, total=total)
+            bar.update(jobs[stage], completed=done, total=total)
+
+        yield progress
+
+
+def _adapter_alone(args: argparse.Namespace) -> int:
+    usual = argparse.ArgumentParser()
+    add_arguments(usual)
+    if args.adapter is None:
+        raise UsageError("--as-adapter writes an adapter as GGUF. Name its folder with --adapter.")
+    if given := [name for name in _OF_PACKS if getattr(args, name) != usual.get_default(name)]:
+        raise UsageError(f"--{given[0].replace('_', '-')} is said of packs, and --as-adapter writes none. Leave it out.")
+    _building()
+    from convert import adapter
+
+    sys.stdout.write(f"{adapter.write(args.adapter, args.out, args.checkpoint)}\n")
     return 0
 
 

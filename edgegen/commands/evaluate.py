@@ -32,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--record", action="store_true", help="write the figures into the pack's manifest")
     parser.add_argument("--threads", type=int)
     _shared.add_pack(parser)
+    _shared.add_adapter(parser)
     _shared.add_catalogue(parser)
 
 
@@ -41,12 +42,14 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("Give either --corpus FOLDER or --catalogue FILE.")
     if args.limit < 1:
         raise OptionError(f"--limit must be at least 1, got {args.limit}")
+    if args.record and args.adapter:
+        raise UsageError("--record keeps the figures of the pack alone. Leave out --adapter, or use --report.")
     names = [name for name in args.tasks.split(",") if name] or list(tasks.names())
     langs = [_shared.language(lang) for lang in args.langs.split(",")]
     rows: list[Row] = []
     shown: dict[Lang, list[Explanation]] = {lang: [] for lang in langs}
     recorded = _recordable(args.pack) if args.record else None
-    with _shared.explainer(args.pack, args.threads) as explainer:
+    with _shared.explainer(args.pack, args.threads, args.adapter) as explainer:
         for lang in langs:
             for name in names:
                 cases = list(_cases(args, name, lang))[: args.limit]

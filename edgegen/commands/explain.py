@@ -50,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted --out file")
     parser.add_argument("--threads", type=int, help="default: what `edgegen doctor` shows")
     _shared.add_pack(parser)
+    _shared.add_adapter(parser)
     _shared.add_catalogue(parser)
 
 
@@ -70,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     if not work:
         raise UsageError(f"No product has the facts that task {args.task!r} needs. `edgegen tasks` lists them.")
     out = ResultFile(args.out, resume=args.resume) if args.out else None
-    with _shared.explainer(args.pack, args.threads) as explainer:
+    with _shared.explainer(args.pack, args.threads, args.adapter) as explainer:
         if out:
             return _to_file(explainer, work, options, out)
         return _to_stdout(explainer, work, options, as_json=args.json)

@@ -9,7 +9,6 @@ import signal
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from types import FrameType
 from typing import Any
 
@@ -34,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, help="default: what `edgegen doctor` shows")
     parser.add_argument("--template-only", action="store_true", help="load no model; every text comes from its template")
     _shared.add_pack(parser)
+    _shared.add_adapter(parser)
     _shared.add_catalogue(parser)
 
 
@@ -88,15 +88,11 @@ def _engine(args: argparse.Namespace) -> Iterator[tuple[Engine | None, Table | N
     if args.template_only:
         yield None, None, None
         return
-    from edgegen import hardware
-    from edgegen.engine import open_engine
-
     found = _shared.open_pack(args.pack)
-    setting = hardware.known(found.model).setting
-    setting = replace(setting, threads=args.threads) if args.threads else setting
     info = {"name": found.manifest.name, "version": found.manifest.version, "languages": list(found.manifest.languages)}
-    with open_engine(found.model, setting=setting) as engine:
-        yield engine, found.licensing, info
+    info |= {"adapter": args.adapter.name} if args.adapter else {}
+    with _shared.pack_engine(found, args.threads, args.adapter) as engine:
+        yield engine, _shared.licensing(found, args.adapter), info
 
 
 def _serve(app: Any, listener: socket.socket) -> None:

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from edgegen.hardware import Setting
 
 
-def open_engine(model: Path, *, setting: Setting | None = None, max_waiting: int = 32) -> Engine:
-    """An engine on a GGUF model, with the setting that is known to be best here.
+def open_engine(model: Path, *, setting: Setting | None = None, max_waiting: int = 32, adapter: Path | None = None) -> Engine:
+    """An engine on a GGUF model, with the setting that is known to be best here, and with a GGUF adapter on top if there is one.
 
     Raises NotFoundError, PackError, MissingExtraError, EngineError.
     """
@@ -20,5 +20,5 @@ def open_engine(model: Path, *, setting: Setting | None = None, max_waiting: int
     from edgegen.engine.loop import Engine
 
     chosen = setting or hardware.known(model).setting
-    options = LlamaOptions(threads=chosen.threads, repacked=chosen.repacked, gpu_layers=chosen.gpu_layers)
+    options = LlamaOptions(threads=chosen.threads, repacked=chosen.repacked, gpu_layers=chosen.gpu_layers, adapter=adapter)
     return Engine(lambda: LlamaBackend(model, options), threads=chosen.threads, max_waiting=max_waiting)

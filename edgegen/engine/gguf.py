@@ -14,12 +14,12 @@ from typing import Any
 
 from edgegen.errors import NotFoundError, PackError
 
-_TYPES = {
+BLOCKS = {
     0: (1, 4), 1: (1, 2), 2: (32, 18), 3: (32, 20), 6: (32, 22), 7: (32, 24), 8: (32, 34), 9: (32, 40),
     10: (256, 84), 11: (256, 110), 12: (256, 144), 13: (256, 176), 14: (256, 210), 15: (256, 292),
     16: (256, 66), 17: (256, 74), 18: (256, 98), 19: (256, 50), 20: (32, 18), 21: (256, 110), 22: (256, 82),
     23: (256, 136), 24: (1, 1), 25: (1, 2), 26: (1, 4), 27: (1, 8), 28: (1, 8), 29: (256, 56), 30: (1, 2),
-    34: (256, 54), 35: (256, 66), 39: (32, 17),
+    34: (256, 54), 35: (256, 66), 39: (32, 17), 41: (128, 18), 42: (64, 18),
 }  # fmt: skip
 """Each tensor type's values in a block and bytes of a block, as in `enum ggml_type`."""
 _FORMATS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
@@ -32,6 +32,15 @@ Value = str | int | float | bool
 
 
 @dataclass(frozen=True, slots=True)
+class Tensor:
+    """Where a tensor's data stand, in bytes from where the model begins, and their type as in `enum ggml_type`."""
+
+    kind: int
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Header:
     """What a GGUF file says of itself."""
 
@@ -40,7 +49,7 @@ class Header:
     """Scalar metadata; arrays are left out."""
     lengths: dict[str, int]
     """The length of each metadata array."""
-    tensors: int
+    tensors: dict[str, Tensor]
 
     @property
     def architecture(self) -> str:
@@ -138,8 +147,7 @@ def _read(reader: _Reader, path: Path) -> Header:
             lengths[key] = reader.array()
         else:
             meta[key] = reader.value(kind)
-    _check_tensors(reader, n_tensors, _alignment(meta))
-    return Header(version, meta, lengths, n_tensors)
+    return Header(version, meta, lengths, _tensors(reader, n_tensors, _alignment(meta)))
 
 
 def _alignment(meta: dict[str, Value]) -> int:
@@ -149,32 +157,36 @@ def _alignment(meta: dict[str, Value]) -> int:
     return value
 
 
-def _check_tensors(reader: _Reader, n_tensors: int, alignment: int) -> None:
+def _tensors(reader: _Reader, n_tensors: int, alignment: int) -> dict[str, Tensor]:
     """Tensors stand one after another, each padded to the alignment, and nothing but padding follows the last."""
-    names: set[str] = set()
+    found: dict[str, Tensor] = {}
     end = padded = 0
     for _ in range(n_tensors):
-        names.add(reader.text())
-        size, offset = _tensor_size(reader), reader.number("Q")
+        name = reader.text()
+        kind, size = _tensor_size(reader)
+        offset = reader.number("Q")
         if offset != padded:
             raise _Misfit
+        found[name] = Tensor(kind, offset, size)
         end = offset + size
         padded = _pad(end, alignment)
-    left = reader.size - _pad(reader.at, alignment) - end
-    if len(names) != n_tensors or not 0 <= left < alignment:
+    start = _pad(reader.at, alignment)
+    if len(found) != n_tensors or not 0 <= reader.size - start - end < alignment:
         raise _Misfit
+    return {name: Tensor(tensor.kind, start + tensor.offset, tensor.size) for name, tensor in found.items()}
 
 
-def _tensor_size(reader: _Reader) -> int:
-    """Bytes of a tensor's data: its dimensions, whole blocks in each row."""
+def _tensor_size(reader: _Reader) -> tuple[int, int]:
+    """A tensor's type and the bytes of its data: its dimensions, whole blocks in each row."""
     n_dimensions: int = reader.number("I")
     if n_dimensions > _DIMENSIONS:
         raise _Misfit
     dimensions = [int(reader.number("Q")) for _ in range(n_dimensions)]
-    values, size = _TYPES[reader.number("I")]
+    kind: int = reader.number("I")
+    values, size = BLOCKS[kind]
     if not dimensions or min(dimensions) < 1 or dimensions[0] % values:
         raise _Misfit
-    return prod(dimensions) // values * size
+    return kind, prod(dimensions) // values * size
 
 
 def _pad(size: int, alignment: int) -> int:

@@ -1,4 +1,4 @@
-"""The llama.cpp backend: the only file that imports llama_cpp.
+"""The llama.cpp backend.
 
 Owns a model and a context. Refuses what llama.cpp accepts and then crashes or silently does wrong: files that are cut
 off, a context beyond the trained positions, positions out of range.
@@ -7,23 +7,21 @@ off, a context beyond the trained positions, positions out of range.
 from __future__ import annotations
 
 import ctypes
-import sys
-from collections import deque
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from edgegen.engine import adapter as adapters
+from edgegen.engine import native, wordpiece
 from edgegen.engine.backend import Batch, Entry, Logits
 from edgegen.engine.gguf import read_header
-from edgegen.errors import EngineError, MissingExtraError, OptionError, PackError
+from edgegen.errors import EngineError, OptionError, PackError
 
 _BATCH = 256  # tokens llama.cpp takes at once
-_ERROR_LEVEL = 3  # GGML_LOG_LEVEL_ERROR; 2 is a warning, 4 debug
-_CONTINUED = 5  # GGML_LOG_LEVEL_CONT
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +40,10 @@ class LlamaOptions:
     """Use repacked weight buffers: faster on some processors, a crash on others."""
     gpu_layers: int = 0
     """Layers to put on a GPU where the installed llama.cpp has one; -1 for all."""
+    adapter: Path | None = None
+    """A LoRA adapter in GGUF that goes on top of the model; see `convert.adapter`."""
+    adapter_scale: float = 1.0
+    """How much of the adapter: 1 as it was trained, 0 the model alone."""
     verbose: bool = False
     """Let llama.cpp write its log to stderr."""
 
@@ -54,47 +56,8 @@ class LlamaOptions:
                 raise OptionError(f"{name} must be at least 1, got {value}")
         if self.gpu_layers < -1:
             raise OptionError(f"gpu_layers must be -1 (all) or more, got {self.gpu_layers}")
-
-
-@cache
-def _native() -> Any:
-    """The bindings. llama_cpp's ctypes functions carry no useful types, so this is Any, once, here."""
-    try:
-        from llama_cpp import llama_cpp
-    except (ImportError, OSError, RuntimeError) as error:
-        raise MissingExtraError(f"llama.cpp cannot be loaded: {error}. Install it with: pip install llama-cpp-python") from error
-    _set_log(llama_cpp)
-    llama_cpp.llama_backend_init()
-    return llama_cpp
-
-
-class _Log:
-    """Where llama.cpp's messages go: errors are kept for our own messages, the rest is dropped unless asked for."""
-
-    def __init__(self) -> None:
-        self.errors: deque[str] = deque(maxlen=4)
-        self.verbose = False
-        self._level = 0
-
-    def write(self, level: int, text: bytes, _: object) -> None:
-        self._level = self._level if level == _CONTINUED else level
-        line = text.decode("utf-8", "replace")
-        if self._level == _ERROR_LEVEL and line.strip():
-            self.errors.append(line.strip())
-        if self.verbose:
-            sys.stderr.write(line)
-
-
-_LOG = _Log()  # llama.cpp has one log per process, so this is one per process too
-
-
-@cache
-def _callback(bindings: Any) -> Any:
-    return bindings.llama_log_callback(_LOG.write)
-
-
-def _set_log(bindings: Any) -> None:
-    bindings.llama_log_set(_callback(bindings), None)
+        if not math.isfinite(self.adapter_scale):
+            raise OptionError(f"adapter_scale must be a finite number, got {self.adapter_scale}")
 
 
 class LlamaBackend:
@@ -103,17 +66,22 @@ class LlamaBackend:
     def __init__(self, path: Path, options: LlamaOptions | None = None) -> None:
         """Load a model. Raises NotFoundError, PackError, OptionError, MissingExtraError, EngineError."""
         self._options = options = options or LlamaOptions()
-        self._path, self._model, self._context = path, None, None
+        self._path, self._model, self._context, self._adapter = path, None, None, None
         header = read_header(path)
+        if options.adapter is not None:
+            adapters.check(options.adapter, path, header)
         self._n_ctx = _context_length(options.n_ctx, header.n_ctx_train, path)
         self._n_cells = options.n_cells or max(2 * self._n_ctx, 2048)
-        self._lib = _native()
-        _LOG.verbose = options.verbose
-        _LOG.errors.clear()
+        self._lib = native.bindings()
+        native.LOG.verbose = options.verbose
+        native.LOG.errors.clear()
         self._model = self._load()
+        self._adapter = self._load_adapter(options.adapter)  # before the context, which makes room for what is loaded by then
         self._vocab = self._lib.llama_model_get_vocab(self._model)
         self._n_vocab = int(self._lib.llama_vocab_n_tokens(self._vocab))
+        self._is_wordpiece = self._lib.llama_vocab_type(self._vocab) == self._lib.LLAMA_VOCAB_TYPE_WPM
         self._context = self._new_context()
+        self._apply_adapter()
         self._memory = self._lib.llama_get_memory(self._context)
         self._arrays = _Arrays(self._lib, _BATCH, options.max_sequences)
 
@@ -123,9 +91,31 @@ class LlamaBackend:
         params.use_extra_bufts = self._options.repacked
         model = self._lib.llama_model_load_from_file(str(self._path).encode(), params)
         if not model:
-            why = _LOG.errors[0] if _LOG.errors else "it gives no reason"
-            raise PackError(f"llama.cpp cannot load {self._path}: {why}. Verify the pack, or convert the model again.")
+            raise PackError(
+                f"llama.cpp cannot load {self._path}: {native.LOG.reason}. Verify the pack, or convert the model again."
+            )
         return model
+
+    def _load_adapter(self, path: Path | None) -> Any:
+        if path is None:
+            return None
+        adapter = self._lib.llama_adapter_lora_init(self._model, str(path).encode())
+        if not adapter:
+            self.close()
+            raise PackError(
+                f"llama.cpp cannot load the adapter {path} on {self._path.name}: {native.LOG.reason}. {adapters.ADVICE}"
+            )
+        return adapter
+
+    def _apply_adapter(self) -> None:
+        if not self._adapter:
+            return
+        one, scale = (self._lib.llama_adapter_lora_p_ctypes * 1)(self._adapter), (ctypes.c_float * 1)(self._options.adapter_scale)
+        if self._lib.llama_set_adapters_lora(self._context, one, 1, scale):
+            self.close()
+            raise EngineError(
+                f"llama.cpp cannot apply the adapter {self._options.adapter}: {native.LOG.reason}. {adapters.ADVICE}"
+            )
 
     def _new_context(self) -> Any:
         params = self._lib.llama_context_default_params()
@@ -138,9 +128,8 @@ class LlamaBackend:
         context = self._lib.llama_init_from_model(self._model, params)
         if not context:
             self.close()
-            why = _LOG.errors[0] if _LOG.errors else "it gives no reason"
             raise EngineError(
-                f"llama.cpp cannot make a context of {self._n_cells} tokens: {why}. Use a smaller n_ctx or n_cells."
+                f"llama.cpp cannot make a context of {self._n_cells} tokens: {native.LOG.reason}. Use a smaller n_ctx or n_cells."
             )
         return context
 
@@ -192,7 +181,7 @@ class LlamaBackend:
             out = ctypes.create_string_buffer(size)
             n = self._lib.llama_token_to_piece(self._vocab, token, out, size, 0, True)
             if n >= 0:
-                return out.raw[:n]
+                return wordpiece.piece(out.raw[:n]) if self._is_wordpiece else out.raw[:n]
             size = -n
 
     def is_control(self, token: int) -> bool:
@@ -261,10 +250,13 @@ class LlamaBackend:
         self._lib.llama_set_n_threads(self._context, n, n)
 
     def close(self) -> None:
-        """Free the context and the model."""
-        context, model, self._context, self._model = self._context, self._model, None, None
+        """Free the context, the adapter and the model."""
+        context, adapter, model = self._context, self._adapter, self._model
+        self._context = self._adapter = self._model = None
         if context:
             self._lib.llama_free(context)
+        if adapter:
+            self._lib.llama_adapter_lora_free(adapter)
         if model:
             self._lib.llama_model_free(model)
 
@@ -306,27 +298,3 @@ def _decode_failure(code: int, tokens: int, cells: int) -> str:
     if code == 1:
         return f"The cache of {cells} tokens has no room for {tokens} more. Ask for fewer candidates, or use more n_cells."
     return f"llama.cpp failed on a batch of {tokens} tokens (code {code}). Try again; if it stays so, run edgegen doctor."
-
-
-def describe_native() -> dict[str, str]:
-    """What the installed llama.cpp says of itself: version, features, GPU support."""
-    lib = _native()
-    import llama_cpp
-
-    features = lib.llama_print_system_info().decode("utf-8", "replace").strip()
-    gpu = "yes" if lib.llama_supports_gpu_offload() else "no"
-    return {"llama-cpp-python": str(llama_cpp.__version__), "features": features, "gpu offload": gpu}
-
-
-def quantize(source: Path, target: Path, type_name: str, *, threads: int = 1) -> None:
-    """Write a GGUF file as another type, such as `q8_0`. Raises OptionError for an unknown type, EngineError where it fails."""
-    lib = _native()
-    name = "LLAMA_FTYPE_ALL_F32" if type_name == "f32" else f"LLAMA_FTYPE_MOSTLY_{type_name.upper()}"
-    if not hasattr(lib, name):
-        raise OptionError(f"llama.cpp has no quantization {type_name!r}. Use q8_0, q4_k_m or f16.")
-    params = lib.llama_model_quantize_default_params()
-    params.ftype, params.nthread = getattr(lib, name), threads
-    _LOG.errors.clear()
-    if lib.llama_model_quantize(str(source).encode(), str(target).encode(), ctypes.byref(params)):
-        why = _LOG.errors[0] if _LOG.errors else "it gives no reason"
-        raise EngineError(f"llama.cpp cannot quantize {source} to {type_name}: {why}. Convert the checkpoint again.")

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from edgegen.engine.backend import Batch
-from edgegen.engine.llama import LlamaBackend, LlamaOptions, describe_native
+from edgegen.engine.llama import LlamaBackend, LlamaOptions
+from edgegen.engine.native import describe
 from edgegen.errors import EdgegenError, EngineError
 
 _PROMPT, _STEPS, _SEQUENCES, _ROUNDS = 64, 12, 4, 2
@@ -53,7 +54,7 @@ def _request(backend: LlamaBackend) -> None:
 def main(arguments: list[str]) -> int:
     """Run trials of one kind of buffers, each with other threads, on one loaded model."""
     if not arguments:
-        _print(describe_native())
+        _print(describe())
         return 0
     path, settings = Path(arguments[0]), [json.loads(text) for text in arguments[1:]]
     for setting in settings:

@@ -53,6 +53,13 @@ def pack_folder(tuned: lora.Tuned, tmp_path_factory: pytest.TempPathFactory) -> 
     return out
 
 
+def test_the_quantized_model_writes_what_pytorch_writes(pack_folder: Path) -> None:
+    """Tuned, merged, converted, quantized, loaded: the greedy texts are the tuned checkpoint's."""
+    found = json.loads((pack_folder / "report.json").read_text("utf-8"))["quantizations"]
+    assert [(row["kind"], row["equality"]["greedy_equal"]) for row in found] == [("f32", 2), ("q8_0", 2)]
+    assert all(row["equality"]["greedy_prompts"] == 2 and row["within"] for row in found)
+
+
 @pytest.fixture(scope="module")
 def address(pack_folder: Path) -> Iterator[str]:
     """A running `edgegen serve` on that pack."""

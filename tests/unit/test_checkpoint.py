@@ -193,7 +193,7 @@ def test_a_vocabulary_that_does_not_fit_is_refused(checkpoint: Path, tmp_path: P
 
 
 def test_missing_things_are_named(checkpoint: Path, tmp_path: Path) -> None:
-    """No folder, no config, an adapter, a WordPiece vocabulary, cut-off weights."""
+    """No folder, no config, an adapter, cut-off weights, a vocabulary without the unknown token."""
     with pytest.raises(NotFoundError, match="no checkpoint folder"):
         open_checkpoint(tmp_path / "none")
     with pytest.raises(NotFoundError, match=r"no config\.json"):
@@ -208,7 +208,7 @@ def test_missing_things_are_named(checkpoint: Path, tmp_path: Path) -> None:
         open_checkpoint(folder)
     (folder / "tokenizer.json").unlink()
     (folder / "vocab.txt").write_text("[PAD]")
-    with pytest.raises(ConvertError, match="WordPiece"):
+    with pytest.raises(ConvertError, match="the unknown token"):
         open_checkpoint(folder)
 
 

@@ -13,16 +13,14 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from convert import gpt2, quantize, verify
-from convert.build import build_pack, record_evaluation
+from convert import gpt2, quantize, torture, verify
 from convert.checkpoint import Checkpoint, open_checkpoint
 from convert.output import need, whole
 from convert.restore import restore
-from edgegen import pack
 from edgegen.domain import Fact, Kind, Request, Section
 from edgegen.engine.backend import Batch
 from edgegen.engine.llama import LlamaBackend, LlamaOptions
-from edgegen.errors import ConvertError, OptionError, StorageError, UsageError
+from edgegen.errors import ConvertError, OptionError, StorageError
 from edgegen.slots import END, SPECIALS
 from edgegen.train import tokenizer
 from edgegen.train.dataset import Encoder
@@ -119,7 +117,7 @@ def test_the_tokens_are_the_same(checkpoint: Path, exact: Path) -> None:
     assert [backend.control_id(token) for token in SPECIALS] == words.convert_tokens_to_ids(list(SPECIALS))
     assert backend.eos == words.convert_tokens_to_ids(END)
     encoder = Encoder(words)
-    for text in [*TEXTS, *verify._HARD_TEXTS, "".join(SPECIALS)]:
+    for text in [*TEXTS, *torture.TEXTS, "".join(SPECIALS)]:
         assert backend.tokenize(text) == encoder.text_ids(text), text
     backend.close()
 
@@ -202,48 +200,3 @@ def test_unknown_types_are_refused(exact: Path, tmp_path: Path) -> None:
     """The message lists the known ones."""
     with pytest.raises(OptionError, match="q8_0"):
         quantize.quantize(exact, tmp_path / "x.gguf", "q9_9")
-
-
-def build(checkpoint: Path, out: Path, **changes: Any) -> Path:
-    """A pack of the tiny model."""
-    arguments: dict[str, Any] = {
-        "name": "tiny", "version": "1.0.0", "languages": ["en", "zh"], "tasks": ["reason"], "licence": "Apache-2.0",
-        "provenance": {"recipe": "test"}, "evaluation": {}, "pairs": PAIRS, **changes,
-    }  # fmt: skip
-    return build_pack(checkpoint, out, **arguments)
-
-
-def test_build_makes_a_pack_that_verifies(checkpoint: Path, tmp_path: Path) -> None:
-    """The manifest says how alike checkpoint and pack are; building again gives the same bytes."""
-    made = pack.load(build(checkpoint, tmp_path / "pack"))
-    found = made.manifest.equality
-    assert found["f32"]["max_logit_error"] < 0.01 * found["f32"]["logit_spread"]
-    assert found["f32"]["greedy_equal"] == found["f32"]["greedy_prompts"] == 2
-    assert 0 < found["q8_0"]["mean_kl"] < 0.05
-    assert found["q8_0"]["top1_agreement"] > 0.8
-    assert made.manifest.provenance == {"recipe": "test", "tensor_types": {"Q8_0": 9, "F32": 19}}
-    assert sorted(p.name for p in made.folder.iterdir()) == ["manifest.json", "model.gguf"]
-    first = {p.name: p.read_bytes() for p in made.folder.iterdir()}
-    record_evaluation(made.folder, {"slot_error": 0.0})
-    assert pack.load(made.folder).manifest.evaluation == {"slot_error": 0.0}
-    (made.folder / pack.SIGNATURE).touch()
-    with pytest.raises(UsageError, match="is signed, so its manifest cannot change"):
-        record_evaluation(made.folder, {})
-    again = build(checkpoint, made.folder)
-    assert {p.name: p.read_bytes() for p in again.iterdir()} == first
-
-
-def test_build_refuses_before_it_writes(checkpoint: Path, tmp_path: Path) -> None:
-    """Unknown tasks and languages, names that no manifest may have, and a folder that is not a pack."""
-    wrong: list[tuple[dict[str, Any], str]] = [
-        ({"tasks": ["nope"]}, "Unknown task"), ({"languages": ["xx"]}, "Unknown language"), ({"tasks": []}, "one task"),
-        ({"name": "../x"}, "the pack's name is '../x'"), ({"version": "1 2"}, "the pack's version is '1 2'"),
-    ]  # fmt: skip
-    for changes, what in wrong:
-        with pytest.raises(UsageError, match=what):
-            build(checkpoint, tmp_path / "pack", **changes)
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "notes.txt").touch()
-    with pytest.raises(UsageError, match="not a pack"):
-        build(checkpoint, tmp_path / "mine")
-    assert [p.name for p in tmp_path.iterdir()] == ["mine"]

@@ -439,6 +439,23 @@ def test_values_stand_under_their_own_label(lang: Lang, text: str, sections: lis
     assert any(grounding.misplaced(part, prompt, task) for part in begun) is not fine
 
 
+JUDGED = [
+    ("I am happy with the {bad} of {name}.", False), ("I am happy with the {good} of {name}.", True),
+    ("{name}: I like the {good} and the {bad}.", False), ("I like the {good} of {name}, but the {bad} let me down.", True),
+    ("{name}: not happy with the {good}.", False), ("{name}: the {bad} is a letdown.", True),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "fine"), JUDGED)
+def test_an_aspect_stands_after_words_that_fit_it(text: str, fine: bool) -> None:
+    """Praise right before an aspect that got few stars is caught before anything follows, and nothing else is."""
+    prompt = slots.bind(Request("review", "en", tuple(ASPECTS)))
+    filled = patterns.fill(patterns.parse(text), patterns.View(prompt))
+    assert filled
+    begun = [filled[: i + 1] for i, part in enumerate(filled) if not isinstance(part, str)]
+    assert any(grounding.misplaced(part, prompt, tasks.get("review")) for part in begun) is not fine
+
+
 TWO = [
     item(known("price", Decimal(5)), phrase("material", "oak")),
     Section("item", (Fact("name", "Cup", Kind.TEXT), known("price", Decimal(90)), phrase("material", "oak"))),
