@@ -116,7 +116,7 @@ def check_config(config: Mapping[str, Any], where: str) -> None:
         (activation not in ACTIVATIONS, f"activation_function is {activation!r}; llama.cpp computes {ACTIVATIONS[0]}"),
         (not config.get("scale_attn_weights", True), "scale_attn_weights is false; llama.cpp always scales"),
     ]
-    unknown = ("scale_attn_by_inverse_layer_idx", "reorder_and_upcast_attn", "add_cross_attention")
+    unknown = ("scale_attn_by_inverse_layer_idx", "add_cross_attention")
     problems += [(bool(config.get(key)), f"{key} is true; llama.cpp does not know it") for key in unknown]
     for wrong, what in problems:
         if wrong:

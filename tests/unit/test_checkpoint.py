@@ -34,7 +34,6 @@ REFUSED = [
     ({"activation_function": "relu"}, "activation_function is 'relu'"),
     ({"scale_attn_weights": False}, "scale_attn_weights"),
     ({"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx"),
-    ({"reorder_and_upcast_attn": True}, "reorder_and_upcast_attn"),
     ({"model_type": "llama"}, "model_type is 'llama'"),
     ({"architectures": ["GPT2ForSequenceClassification"]}, "GPT2ForSequenceClassification"),
     ({"vocab_size": 500}, "the weights"),
@@ -49,7 +48,9 @@ def test_what_would_be_silently_wrong_is_refused(checkpoint: Path, tmp_path: Pat
         open_checkpoint(edited(checkpoint, tmp_path / "edited", **changes))
 
 
-@pytest.mark.parametrize("changes", [{"activation_function": "gelu_pytorch_tanh"}, {"n_inner": 256}])
+@pytest.mark.parametrize(
+    "changes", [{"activation_function": "gelu_pytorch_tanh"}, {"n_inner": 256}, {"reorder_and_upcast_attn": True}]
+)
 def test_other_names_of_the_same_are_taken(checkpoint: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
     """What computes the same converts."""
     open_checkpoint(edited(checkpoint, tmp_path / "edited", **changes))
