@@ -29,7 +29,7 @@ BOUNDS = {
 }  # fmt: skip
 """Every type that is offered, and the mean KL divergence (nats) from the checkpoint that it may have."""
 TYPES = tuple(BOUNDS)
-CALIBRATED = frozenset(TYPES) - {"f32", "f16", "bf16", "q8_0", "tq1_0", "tq2_0"}
+CALIBRATED = frozenset(TYPES) - {"f32", "f16", "bf16", "q8_0", "q6_k"}
 """Types that an importance matrix makes better, or that llama.cpp does not write without one."""
 _KINDS = {kind.name: int(kind) for kind in gguf.GGMLQuantizationType} | {"Q2_0": 42}  # which the package does not know yet
 _NAMES = {number: name for name, number in _KINDS.items()}
