@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from convert import calibrate, gpt2, quantize, report, stages, verify
+from convert import calibrate, gpt2, plain, quantize, report, stages, verify
 from convert.checkpoint import Checkpoint, open_checkpoint
 from convert.merge import open_adapted
 from convert.output import whole
@@ -23,11 +23,10 @@ from edgegen import __version__, licensing, pack
 from edgegen import tasks as known
 from edgegen.domain import LANGS, Lang
 from edgegen.engine.native import describe
-from edgegen.errors import UsageError
+from edgegen.errors import ConvertError, UsageError
 from edgegen.pack import building, modelfile, signing
 from edgegen.pack.manifest import SIGNATURE, check_label
 from edgegen.pack.source import SUFFIX
-from edgegen.train.dataset import Encoder
 from edgegen.train.pairs import Pair
 
 _CALIBRATION = 8  # pairs of each task and language
@@ -73,6 +72,7 @@ def build_packs(
     for target in made:
         _check(target, about)
     opened = _opened(checkpoint, adapter)
+    _check_tasks(opened, about)
     samples = _samples(about, "test", _COMPARISON) if pairs is None else pairs
     sources = [opened.folder, *([adapter] if adapter else [])]
     secret = stages.fingerprint(sources, about.name, about.licence, samples, __version__, describe())
@@ -130,7 +130,7 @@ def _importance(opened: Checkpoint, about: About, work: Stages) -> dict[str, Any
     stage = "importance matrix"
 
     def make(part: Path) -> None:
-        encoder = Encoder(opened.tokenizer)
+        encoder = plain.encoder(opened.tokenizer)
         texts = [encoder.pair(pair) for pair in _samples(about, "train", _CALIBRATION)]
         fitting = [e for e in texts if len(e.ids) <= opened.config.n_positions]
         found = calibrate.importance(opened, fitting, lambda done: work.progress(stage, done, len(fitting)))
@@ -209,12 +209,29 @@ def record_evaluation(folder: Path, evaluation: dict[str, Any]) -> None:
 def _samples(about: About, split: Any, count: int) -> list[Pair]:
     from edgegen.train.corpus import generate  # loads the whole lexicon, which own pairs do without
 
-    return [pair for task in about.tasks for lang in about.languages for pair in generate.pairs(task, lang, split, count, 1)]
+    return [
+        pair
+        for task in about.tasks or known.names()
+        for lang in about.languages
+        for pair in generate.pairs(task, lang, split, count, 1)
+    ]
+
+
+def _check_tasks(opened: Checkpoint, about: About) -> None:
+    """A pack names tasks where its model has the tokens for them, and none where it has not."""
+    lacking = plain.missing(opened.tokenizer)
+    if lacking and about.tasks:
+        raise ConvertError(
+            f"{opened.folder}: the tokenizer lacks edgegen's tokens ({', '.join(lacking[:3])}, ...), so it can serve no task. "
+            "Train it for them first with `edgegen train lora`, or name no task (--tasks none): /v1/completions can use it."
+        )
+    if not lacking and not about.tasks:
+        raise UsageError("A pack whose model has edgegen's tokens needs one task at least. Name it.")
 
 
 def _check(out: Path, about: About) -> None:
-    if not about.languages or not about.tasks:
-        raise UsageError("A pack needs one language and one task at least. Name them.")
+    if not about.languages:
+        raise UsageError("A pack needs one language at least. Name them.")
     for lang in about.languages:
         if lang not in LANGS:
             raise UsageError(f"Unknown language {lang!r}. Known: {', '.join(LANGS)}.")

@@ -14,14 +14,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from convert import torture, wordpiece
+from convert import plain, torture, wordpiece
 from convert.checkpoint import Checkpoint
 from edgegen import tasks
 from edgegen.engine.backend import Batch, Logits
 from edgegen.engine.llama import LlamaBackend, LlamaOptions
 from edgegen.engine.loop import encode
 from edgegen.errors import ConvertError
-from edgegen.slots import Piece
 from edgegen.train.dataset import Encoder, Example
 from edgegen.train.pairs import Pair
 
@@ -60,9 +59,9 @@ def compare(
 
     Raises ConvertError where it tokenises differently or gives no numbers.
     """
-    encoder = Encoder(checkpoint.tokenizer)
+    encoder = plain.encoder(checkpoint.tokenizer)
     context = checkpoint.config.n_positions
-    examples = [e for e in map(encoder.pair, pairs) if len(e.ids) <= context]
+    examples = [e for e in map(encoder.pair, pairs) if 1 < len(e.ids) <= context]
     if not examples:
         raise ConvertError(
             f"None of the {len(pairs)} sample texts fits the {context} positions of {checkpoint.folder}. Train a longer context."
@@ -97,9 +96,12 @@ def hard_texts(checkpoint: Checkpoint) -> list[str]:
     return [text for text in torture.TEXTS if text not in known]
 
 
-def _check_tokens(backend: LlamaBackend, encoder: Encoder, pairs: Sequence[Pair], hard: Sequence[str]) -> None:
-    prompts: list[Piece] = [piece for p in pairs for piece in tasks.get(p.request.task).prompt(p.request).pieces]
-    for piece in [*prompts, *hard]:
+def _check_tokens(
+    backend: LlamaBackend, encoder: Encoder | plain.PlainEncoder, pairs: Sequence[Pair], hard: Sequence[str]
+) -> None:
+    for piece in [piece for p in pairs for piece in tasks.get(p.request.task).prompt(p.request).pieces] + list(hard):
+        if not isinstance(piece, str) and isinstance(encoder, plain.PlainEncoder):
+            continue
         ids = encode(backend, [piece])
         if isinstance(piece, str) and ids != encoder.text_ids(piece):
             raise ConvertError(f"llama.cpp splits {piece!r} into other tokens than the tokenizer does. Use another tokenizer.")

@@ -145,7 +145,7 @@ def ids(words: PreTrainedTokenizerFast) -> dict[str, int]:
     """The ids of special tokens by their keys.
 
     None may be left out but the end's: llama.cpp would take the first BERT's, which stand for other tokens elsewhere. What
-    the tokenizer lacks is the unknown token.
+    the tokenizer lacks is the unknown token. Where no end is named, the separator is: texts were trained between [CLS] and [SEP].
     """
     keys, unknown = gguf.Keys.Tokenizer, words.convert_tokens_to_ids(_raw(words)["model"]["unk_token"])
     start = words.bos_token_id if words.bos_token_id is not None else words.cls_token_id
@@ -153,7 +153,8 @@ def ids(words: PreTrainedTokenizerFast) -> dict[str, int]:
         keys.BOS_ID: start, keys.UNK_ID: unknown, keys.SEP_ID: words.sep_token_id, keys.PAD_ID: words.pad_token_id,
         keys.MASK_ID: words.mask_token_id,
     }  # fmt: skip
-    end = {} if words.eos_token_id is None else {keys.EOS_ID: words.eos_token_id}
+    last = words.eos_token_id if words.eos_token_id is not None else words.sep_token_id
+    end = {} if last is None else {keys.EOS_ID: last}
     return {key: unknown if id_ is None else id_ for key, id_ in found.items()} | end
 
 

@@ -126,12 +126,12 @@ def _bits(text: str) -> list[str]:
 class Explainer:
     """Explains requests with an engine, or from templates alone where there is none."""
 
-    def __init__(self, engine: Engine | None, table: Table | None = None) -> None:
-        """`table` says which facts license which words of the engine's model.
+    def __init__(self, engine: Engine | None, table: Table | None = None, without: str = "No model is loaded") -> None:
+        """`table` says which facts license which words of the engine's model; `without` says why there is no engine.
 
         Raises EngineError where the engine's model does not know edgegen's slots.
         """
-        self._engine = engine
+        self._engine, self._without = engine, without
         self._decoder = Decoder(engine.vocabulary, table) if engine else None
         if self._decoder and not self._decoder.knows_slots:
             raise EngineError("The model does not know edgegen's slot tokens. Use a pack that edgegen built.")
@@ -170,7 +170,7 @@ class Explainer:
         self, prompt: Prompt, task: Task, options: ExplainOptions
     ) -> tuple[list[list[Segment] | None], dict[str, float], int]:
         if self._engine is None or self._decoder is None:
-            raise EngineError("No model is loaded; the text comes from the template.")
+            raise EngineError(f"{self._without}; the text comes from the template.")
         job = self._job(self._engine, self._decoder, prompt, task, options)
         generation = self._engine.submit(job).result()
         timings = {"first_token_s": generation.timings.first_token_s or 0.0, "model_s": generation.timings.total_s}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from edgegen import catalog
 from edgegen.domain import LANGS, Lang
-from edgegen.errors import UsageError
+from edgegen.errors import PackError, UsageError
 from edgegen.explain import Explainer
 
 if TYPE_CHECKING:
@@ -86,6 +86,11 @@ def read_catalogue(args: argparse.Namespace, source: str | None, lang: Lang) -> 
 def explainer(pack_path: Path | None, threads: int | None = None, adapter: Path | None = None) -> Iterator[Explainer]:
     """An explainer on a pack, closed at the end. Raises PackError, NotFoundError, EngineError."""
     found = open_pack(pack_path)
+    if not found.manifest.tasks:
+        raise PackError(
+            f"The pack {found.manifest.label} names no tasks: its model has no slot tokens and only completes plain text. Use "
+            "another with --pack, or `edgegen serve` and /v1/completions."
+        )
     with pack_engine(found, threads, adapter) as engine:
         yield Explainer(engine, licensing(found, adapter))
 

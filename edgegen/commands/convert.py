@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", help="of the pack; default: the name of --out")
     parser.add_argument("--pack-version", default="1", help="default: %(default)s")
     parser.add_argument("--langs", default=",".join(LANGS), help="default: %(default)s")
-    parser.add_argument("--tasks", default="", help="names, with commas; default: all")
+    parser.add_argument("--tasks", default="", help="names, with commas, or `none` for a model of plain text; default: all")
     parser.add_argument("--licence", default="Apache-2.0", help="default: %(default)s")
     parser.add_argument("--provenance", type=Path, help="JSON file: what the model was trained on")
     parser.add_argument("--evaluation", type=Path, help="JSON file of `edgegen evaluate --report`")
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         name=args.name or args.out.stem,
         version=args.pack_version,
         languages=[language(lang) for lang in args.langs.split(",")],
-        tasks=[name for name in args.tasks.split(",") if name] or list(tasks.names()),
+        tasks=[] if args.tasks == "none" else [name for name in args.tasks.split(",") if name] or list(tasks.names()),
         licence=args.licence,
         provenance=_json(args.provenance) or _sources(args),
         evaluation={"rows": _json(args.evaluation)} if args.evaluation else {},

@@ -19,6 +19,7 @@ from edgegen.engine.loop import Engine
 from edgegen.errors import UsageError
 from edgegen.explain import Explainer
 from edgegen.licensing import Table
+from edgegen.pack import Manifest
 from edgegen.server import Shop, make_app, sample_shops
 
 _GRACE_S = 3  # for open answers when the server is stopped
@@ -40,8 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Serve until interrupted."""
     lang = _shared.language(args.lang)
-    with bound(args.host, args.port) as listener, _engine(args) as (engine, table, info):
-        app = make_app(Explainer(engine, table), engine, info, shops(args, lang))
+    with bound(args.host, args.port) as listener, _engine(args) as (explainer, engine, info):
+        app = make_app(explainer, engine, info, shops(args, lang))
         _serve(app, listener)
     _shared.say("edgegen has stopped.")
     return 0
@@ -83,16 +84,24 @@ def _loopback(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
 
 
 @contextmanager
-def _engine(args: argparse.Namespace) -> Iterator[tuple[Engine | None, Table | None, Mapping[str, Any] | None]]:
-    """The pack's engine, its licensing table and what /health says of it; nothing where only templates are wanted."""
+def _engine(args: argparse.Namespace) -> Iterator[tuple[Explainer, Engine | None, Mapping[str, Any] | None]]:
+    """What explains, the pack's engine and what /health says of it; templates alone where nothing else is wanted."""
     if args.template_only:
-        yield None, None, None
+        yield Explainer(None), None, None
         return
     found = _shared.open_pack(args.pack)
     info = {"name": found.manifest.name, "version": found.manifest.version, "languages": list(found.manifest.languages)}
     info |= {"adapter": args.adapter.name} if args.adapter else {}
     with _shared.pack_engine(found, args.threads, args.adapter) as engine:
-        yield engine, _shared.licensing(found, args.adapter), info
+        yield explaining(found.manifest, engine, _shared.licensing(found, args.adapter)), engine, info
+
+
+def explaining(manifest: Manifest, engine: Engine, table: Table | None) -> Explainer:
+    """What explains with a pack's engine; templates alone, which say why, where the pack names no task."""
+    if manifest.tasks:
+        return Explainer(engine, table)
+    _shared.say(f"pack {manifest.label} names no tasks: its model completes plain text, explanations come from templates")
+    return Explainer(None, without=f"The model of pack {manifest.label} has no slot tokens and completes plain text only")
 
 
 def _serve(app: Any, listener: socket.socket) -> None:

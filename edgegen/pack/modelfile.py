@@ -15,19 +15,23 @@ from edgegen.slots import END
 NAME = "Modelfile"
 _TEXT = '''\
 # {label}, a model of edgegen. In this folder: ollama create {name} -f Modelfile
-# It reads prompts of edgegen's own format and writes slots such as <|v1|> where values belong. Nothing is checked here:
-# edgegen itself puts the values in, and shows a text only when its words are borne out by the facts.
+{about}
 FROM ./{model}
 TEMPLATE """{{{{ .Prompt }}}}"""
 PARAMETER stop "{end}"
 {context}LICENSE """{licence}"""
 '''
 
+_SLOTS = """\
+# It reads prompts of edgegen's own format and writes slots such as <|v1|> where values belong. Nothing is checked here:
+# edgegen itself puts the values in, and shows a text only when its words are borne out by the facts."""
+_PLAIN = "# It was trained for none of edgegen's tasks: it goes on with plain text, and nothing is checked."
+
 
 def text(model: Path, manifest: Manifest) -> str:
     """The Modelfile for a model. Raises NotFoundError, PackError."""
     n_ctx = read_header(model).n_ctx_train
     return _TEXT.format(
-        label=manifest.label, name=manifest.name.lower(), model=MODEL, end=END,
+        about=_SLOTS if manifest.tasks else _PLAIN, label=manifest.label, name=manifest.name.lower(), model=MODEL, end=END,
         context=f"PARAMETER num_ctx {n_ctx}\n" if n_ctx else "", licence=manifest.licence.replace('"""', "'''"),
     )  # fmt: skip

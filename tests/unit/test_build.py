@@ -70,7 +70,8 @@ def test_build_makes_a_pack_that_verifies(checkpoint: Path, tmp_path: Path) -> N
 def test_build_refuses_before_it_writes(checkpoint: Path, tmp_path: Path) -> None:
     """Unknown tasks and languages, names that no manifest may have, and a folder that is not a pack."""
     wrong: list[tuple[dict[str, Any], str]] = [
-        ({"tasks": ["nope"]}, "Unknown task"), ({"languages": ["xx"]}, "Unknown language"), ({"tasks": []}, "one task"),
+        ({"tasks": ["nope"]}, "Unknown task"), ({"languages": ["xx"]}, "Unknown language"), ({"languages": []}, "one language"),
+        ({"tasks": []}, "one task at least"),
         ({"name": "../x"}, "the pack's name is '../x'"), ({"version": "1 2"}, "the pack's version is '1 2'"),
     ]  # fmt: skip
     for changes, what in wrong:
