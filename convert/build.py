@@ -73,11 +73,11 @@ def build_packs(
         _check(target, about)
     opened = _opened(checkpoint, adapter)
     _check_tasks(opened, about)
-    samples = _samples(about, "test", _COMPARISON) if pairs is None else pairs
+    compared = samples(about, "test", _COMPARISON) if pairs is None else pairs
     sources = [opened.folder, *([adapter] if adapter else [])]
-    secret = stages.fingerprint(sources, about.name, about.licence, samples, __version__, describe())
+    secret = stages.fingerprint(sources, about.name, about.licence, compared, __version__, describe())
     with stages.opened(out, secret, progress) as work:
-        rows = _converted(opened, about, kinds, samples, work)
+        rows = _converted(opened, about, kinds, compared, work)
         for kind in kinds if not force else ():
             report.require_within(rows[kind])
         source = Path(checkpoint).name if checkpoint else opened.folder.name
@@ -131,7 +131,7 @@ def _importance(opened: Checkpoint, about: About, work: Stages) -> dict[str, Any
 
     def make(part: Path) -> None:
         encoder = plain.encoder(opened.tokenizer)
-        texts = [encoder.pair(pair) for pair in _samples(about, "train", _CALIBRATION)]
+        texts = [encoder.pair(pair) for pair in samples(about, "train", _CALIBRATION)]
         fitting = [e for e in texts if len(e.ids) <= opened.config.n_positions]
         found = calibrate.importance(opened, fitting, lambda done: work.progress(stage, done, len(fitting)))
         with part.open("wb") as file:
@@ -206,7 +206,8 @@ def record_evaluation(folder: Path, evaluation: dict[str, Any]) -> None:
         part.write_text(pack.to_text(manifest), "utf-8")
 
 
-def _samples(about: About, split: Any, count: int) -> list[Pair]:
+def samples(about: About, split: Any, count: int) -> list[Pair]:
+    """So many pairs of the corpus for each task (all where a pack has none) and language."""
     from edgegen.train.corpus import generate  # loads the whole lexicon, which own pairs do without
 
     return [

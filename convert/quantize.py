@@ -20,11 +20,11 @@ from edgegen.errors import EngineError, OptionError
 from edgegen.hardware import usable_cores
 
 BOUNDS = {
-    "f32": 0.001, "f16": 0.001, "bf16": 0.005, "q8_0": 0.01,
-    "q6_k": 0.02, "q5_k_m": 0.05, "q5_k_s": 0.05, "q5_1": 0.05, "q5_0": 0.05,
-    "q4_k_m": 0.15, "q4_k_s": 0.15, "q4_1": 0.15, "q4_0": 0.15, "iq4_nl": 0.15, "iq4_xs": 0.15,
-    "q3_k_l": 0.5, "q3_k_m": 0.5, "q3_k_s": 0.5, "iq3_m": 0.5, "iq3_s": 0.5, "iq3_xs": 0.5, "iq3_xxs": 0.5,
-    "q2_k": 1.0, "q2_k_s": 1.0, "iq2_m": 1.0, "iq2_s": 1.0, "iq2_xs": 1.0, "iq2_xxs": 1.0, "iq1_m": 1.0, "iq1_s": 1.0,
+    "f32": 0.001, "f16": 0.001, "bf16": 0.001, "q8_0": 0.005, "q6_k": 0.015,
+    "q5_k_m": 0.03, "q5_k_s": 0.03, "q5_1": 0.03, "q5_0": 0.03,
+    "q4_k_m": 0.06, "q4_k_s": 0.06, "q4_1": 0.06, "q4_0": 0.06, "iq4_nl": 0.06, "iq4_xs": 0.06,
+    "q3_k_l": 0.2, "q3_k_m": 0.2, "q3_k_s": 0.2, "iq3_m": 0.2, "iq3_s": 0.2, "iq3_xs": 0.2, "iq3_xxs": 0.3,
+    "q2_k": 0.3, "q2_k_s": 0.5, "iq2_m": 0.3, "iq2_s": 0.5, "iq2_xs": 0.5, "iq2_xxs": 0.5, "iq1_m": 1.0, "iq1_s": 1.0,
     "tq2_0": 1.0, "tq1_0": 1.0, "q2_0": 1.0, "q1_0": 1.0,
 }  # fmt: skip
 """Every type that is offered, and the mean KL divergence (nats) from the checkpoint that it may have."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from itertools import pairwise
 
-from edgegen import schema
+from edgegen import schema, tasks
 from edgegen.catalog import Product
 from edgegen.domain import Fact, Kind, Lang, Request, Section
 from edgegen.errors import DataError, UsageError
@@ -69,14 +69,17 @@ def _single(task: str, product: Product, context: Context) -> Request | None:
         return _category(item, context)
     if task == "personal":
         assert context.shopper is not None  # noqa: S101 - checked in build
-        return Request(task, lang, _personal(item, context.shopper))
+        sections = _personal(item, context.shopper)
+        told = any(fact.key in tasks.get(task).any_of for section in sections for fact in section)
+        return Request(task, lang, sections) if told else None
     return Request(task, lang, (item,))
 
 
 def _personal(item: Section, shopper: Section) -> tuple[Section, Section]:
-    """The item with the evidence that is this shopper's, and the profile.
+    """The item with the evidence that is this shopper's, and what of the profile goes with the item.
 
-    A catalogue row says what was found for somebody; of it, only what the shopper's own history bears out is kept.
+    A catalogue row says what was found for somebody; of it, only what the shopper's own history bears out is kept. A wish that
+    shares no word with the product is not told of it: "for you, who like quiet appliances: a yoga mat" is no reason.
     """
     bought = [str(f.value) for f in shopper if f.key == "bought"]
     likes = [str(f.value).casefold() for f in shopper if f.key == "likes"]
@@ -84,8 +87,16 @@ def _personal(item: Section, shopper: Section) -> tuple[Section, Section]:
     companion = item.get("also_bought")
     if companion and companion.value in bought and not any(f.key == "bought" for f in kept):
         kept = [f for f in kept if f is not companion] + [Fact("bought", companion.value, Kind.TEXT)]
-    profile = tuple(f for f in shopper if f.key in ("likes", "need", "budget"))
-    return Section(item.label, tuple(kept)), Section("shopper", profile)
+    words = _units(" ".join(f"{f.label or ''} {f.value}" for f in item if f.value is not False))
+    profile = [f for f in shopper if f.key in ("likes", "need") and words & _units(str(f.value))]
+    profile += [f for f in shopper if f.key == "budget" and _affords(f, [item])]
+    return Section(item.label, tuple(kept)), Section("shopper", tuple(profile))
+
+
+def _affords(budget: Fact, items: Sequence[Section]) -> bool:
+    """Whether each item has a price within the budget."""
+    prices = [item.get("price") for item in items]
+    return all(p is not None and p.currency == budget.currency and _amount(p) <= _amount(budget) for p in prices)
 
 
 def _only(item: Section, *keys: str) -> Section:
@@ -138,7 +149,7 @@ def _grouped(task: str, group: Sequence[Product], context: Context) -> Request:
     items = tuple(Section("item", _few(p.section)) for p in group)
     category = group[0].section.get("category")
     if task == "list":
-        return Request(task, context.lang, (*_list_head(context), *items))
+        return Request(task, context.lang, (*_list_head(context, [p.section for p in group]), *items))
     if task == "search":
         query = context.query or (str(category.value) if category else "")
         if not query:
@@ -155,9 +166,10 @@ def _few(section: Section, most: int = 5) -> tuple[Fact, ...]:
     return tuple((ranked + rest)[:most])
 
 
-def _list_head(context: Context) -> tuple[Section, ...]:
+def _list_head(context: Context, items: Sequence[Section]) -> tuple[Section, ...]:
+    """What the list is for; a budget where no item is beyond it."""
     facts = [Fact("topic", context.topic, Kind.PHRASE)] if context.topic else []
-    if context.shopper and (budget := context.shopper.get("budget")):
+    if context.shopper and (budget := context.shopper.get("budget")) and _affords(budget, items):
         facts.append(budget)
     return (Section("list", tuple(facts)),) if facts else ()
 

@@ -321,8 +321,8 @@ def test_from_the_command_line(
     assert main(["explain", "--task", "reason", "--limit", "1", *with_it]) == 0
     assert capsys.readouterr().out.strip()
     options = argparse.Namespace(template_only=False, pack=model, adapter=made, threads=1)
-    with serve._engine(options) as (engine, table, info):
-        assert engine is not None and info is not None and info["adapter"] == "shop.gguf" and table is None
+    with serve._engine(options) as (_, engine, info):
+        assert engine is not None and info is not None and info["adapter"] == "shop.gguf"
     call = ["convert", str(base), "--as-adapter", "--out", str(made)]
     assert main(call) == UsageError.exit_code
     assert main([*call, "--adapter", str(folder), "--quant", "q4_0"]) == UsageError.exit_code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -86,6 +87,32 @@ def test_a_search_is_answered_with_what_matches() -> None:
     chinese = catalog.load(catalog.sample("zh"), "zh").products
     ((_, request),) = requests.build("search", chinese, requests.Context("zh", query="磨豆机"))
     assert len(request.labelled("item")) == 4
+
+
+def test_a_wish_is_told_of_what_it_goes_with() -> None:
+    """A liking that shares no word with the product is no reason for it, nor is a budget that it is beyond."""
+    likes = Fact("likes", "oak furniture", Kind.PHRASE)
+    shopper = Section("shopper", (likes, Fact("need", "quiet mornings", Kind.PHRASE), money("budget", 25)))
+    first, second, third, fourth = built("personal", products(*ROWS), shopper=shopper)
+    assert [f.key for f in first.sections[1]] == [f.key for f in second.sections[1]] == ["likes", "budget"]
+    assert [f.key for f in third.sections[1]] == [f.key for f in fourth.sections[1]] == ["likes"]
+    only = Section("shopper", (money("budget", 25),))
+    assert len(built("personal", products(*ROWS), shopper=only)) == 2
+    assert built("personal", products(ROWS[0] | {"material": "pine", "price": "99"}), shopper=shopper) == []
+
+
+def test_a_list_names_a_budget_that_holds_for_all_of_it() -> None:
+    """One item beyond it, or without a price, and the budget is not told."""
+    shopper = Section("shopper", (money("budget", 25),))
+    (small,) = built("list", products(*ROWS[:2]), shopper=shopper)
+    assert [s.label for s in small.sections] == ["list", "item", "item"]
+    (large,) = built("list", products(*ROWS), shopper=shopper)
+    assert not large.labelled("list")
+
+
+def money(key: str, amount: int) -> Fact:
+    """An amount of dollars."""
+    return Fact(key, Decimal(amount), Kind.MONEY, currency="USD")
 
 
 def test_personal_needs_a_shopper() -> None:
