@@ -1,6 +1,6 @@
 """What each quantization loses, with an importance matrix and without, as a table.
 
-    python bench/types.py CHECKPOINT [--quant q8_0,q4_k_m,...]
+    python bench/quantizations.py CHECKPOINT [--quant q8_0,q4_k_m,...]
 
 CHECKPOINT is a folder or hub name; `bundled` takes the bundled pack's weights, which are Q8_0 already.
 """
