@@ -146,6 +146,9 @@ class Explainer:
         found: list[list[Segment] | None] = []
         chosen: tuple[list[Segment], Source, tuple[Claim, ...]] | None = None
         for prompt in _prompts(request, task, options):
+            if _bare(request):
+                note = "Only a name is known, and no text of the training tells of so little; the text comes from the template."
+                break
             left = options.deadline_s - (time.perf_counter() - started)
             try:
                 found, spent, written = self._candidates(prompt, task, replace(options, deadline_s=max(left, _INSTANT_S)))
@@ -200,6 +203,10 @@ class Explainer:
             ids, n, sampling, decoder.mask(prompt), frozenset({end}), veto=veto, keep=keep,
             enough=_ENOUGH, deadline_s=options.deadline_s,
         )  # fmt: skip
+
+
+def _bare(request: Request) -> bool:
+    return all(fact.key == "name" for section in request.sections for fact in section)
 
 
 def _prompts(request: Request, task: Task, options: ExplainOptions) -> Iterator[Prompt]:

@@ -14,6 +14,12 @@ from edgegen.domain import Fact, Kind, Lang, Request, Section
 from edgegen.errors import DataError, UsageError
 from edgegen.recommend import evidence
 
+_GENERAL = frozenset({
+    "home", "appliance", "gear", "gadget", "product", "item", "material", "style", "packaging", "care",
+    "everyday", "daily", "use", "set", "first", "long", "light", "small", "large", "家电", "电器", "装备", "用品",
+    "产品", "材质", "风格", "包装", "护理", "日常",
+})  # fmt: skip
+"""Words that a wish and a product may share without having to do with each other."""
 _HISTORY = frozenset({"liked", "bought", "viewed", "match"})  # what a shopper did or likes
 GROUP = 3  # products in one list or guide
 FOUND = 4  # products in the answer to a search
@@ -88,6 +94,7 @@ def _personal(item: Section, shopper: Section) -> tuple[Section, Section]:
     if companion and companion.value in bought and not any(f.key == "bought" for f in kept):
         kept = [f for f in kept if f is not companion] + [Fact("bought", companion.value, Kind.TEXT)]
     words = _units(" ".join(f"{f.label or ''} {f.value}" for f in item if f.value is not False))
+    words -= _GENERAL
     profile = [f for f in shopper if f.key in ("likes", "need") and words & _units(str(f.value))]
     profile += [f for f in shopper if f.key == "budget" and _affords(f, [item])]
     return Section(item.label, tuple(kept)), Section("shopper", tuple(profile))

@@ -174,3 +174,12 @@ def test_help_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_name_alone_gets_the_template(tmp_path: Path) -> None:
+    """No text of the training tells of a name and nothing else."""
+    path = tmp_path / "bare.json"
+    path.write_text('[{"name": "Oak Shelf"}]', encoding="utf-8")
+    record = json.loads(edgegen("explain", path, "--task", "product", "--json").stdout)
+    assert (record["source"], record["text"]) == ("template", "Let's take a look at Oak Shelf.")
+    assert "Only a name is known" in record["note"]

@@ -98,6 +98,8 @@ def test_a_wish_is_told_of_what_it_goes_with() -> None:
     assert [f.key for f in third.sections[1]] == [f.key for f in fourth.sections[1]] == ["likes"]
     only = Section("shopper", (money("budget", 25),))
     assert len(built("personal", products(*ROWS), shopper=only)) == 2
+    general = Section("shopper", (Fact("need", "brewing coffee at home", Kind.PHRASE),))
+    assert built("personal", products(ROWS[0] | {"tags": ["home decor"]}), shopper=general) == []
     assert built("personal", products(ROWS[0] | {"material": "pine", "price": "99"}), shopper=shopper) == []
 
 
