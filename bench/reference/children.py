@@ -43,6 +43,5 @@ def _answer(there: Connection, function: Callable[..., Any], arguments: tuple[ob
     logging.disable_progress_bar()
     try:
         there.send((None, function(*arguments)))
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - it goes on in the parent
         there.send((f"{type(error).__name__}: {error}", None))
-        raise

@@ -1,33 +1,49 @@
-"""Compares two GGUF files tensor by tensor: names, types, bytes; and what they say of the model and its tokens."""
+"""Compares two GGUF files tensor by tensor: names, types, bytes; and shapes and what they say of the model and its tokens."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import gguf
 import numpy as np
+import numpy.typing as npt
+
+from edgegen.engine.gguf import Tensor, read_header
 
 _PREFIXES = ("gpt2.", "tokenizer.")
 
 
 def differences(ours: Path, theirs: Path) -> tuple[list[str], int]:
-    """What differs between the tensors of two files, nothing where every byte is the same; and how many theirs has."""
-    mine, other = ({tensor.name: tensor for tensor in gguf.GGUFReader(path).tensors} for path in (ours, theirs))
+    """What differs between the tensors of two files, nothing where every byte is the same; and how many theirs has.
+
+    Read with edgegen's reader, because the gguf package does not know every type that llama.cpp writes.
+    """
+    mine, other = (read_header(path).tensors for path in (ours, theirs))
     found = [f"{name} is missing in ours" for name in other if name not in mine]
     found += [f"{name} is missing in theirs" for name in mine if name not in other]
-    for name in mine.keys() & other.keys():
-        a, b = mine[name], other[name]
-        if (a.tensor_type, list(a.shape)) != (b.tensor_type, list(b.shape)):
-            found.append(f"{name} is {_kind(a)}, theirs {_kind(b)}")
-        elif not np.array_equal(a.data.view(np.uint8), b.data.view(np.uint8)):
-            changed = int((a.data.view(np.uint8) != b.data.view(np.uint8)).sum())
-            found.append(f"{name}: {changed} of {a.n_bytes} bytes")
+    with ours.open("rb") as first, theirs.open("rb") as second:
+        for name in mine.keys() & other.keys():
+            a, b = mine[name], other[name]
+            if (a.kind, a.size) != (b.kind, b.size):
+                found.append(f"{name} is {_kind(a)}, theirs {_kind(b)}")
+            elif changed := int((_bytes(first, a) != _bytes(second, b)).sum()):
+                found.append(f"{name}: {changed} of {a.size} bytes")
     return sorted(found), len(other)
 
 
+def _bytes(file: BinaryIO, tensor: Tensor) -> npt.NDArray[np.uint8]:
+    file.seek(tensor.offset)
+    return np.frombuffer(file.read(tensor.size), np.uint8)
+
+
+def _kind(tensor: Tensor) -> str:
+    known = {int(kind): kind.name for kind in gguf.GGMLQuantizationType}
+    return f"{tensor.size} bytes of {known.get(tensor.kind, tensor.kind)}"
+
+
 def said_otherwise(ours: Path, theirs: Path) -> list[str]:
-    """Metadata of the model and its tokenizer that only one file has, or that differ."""
+    """Shapes, and metadata of the model and its tokenizer, that only one file has or that differ."""
     mine, other = _metadata(ours), _metadata(theirs)
     found = [f"{key} only in ours" for key in mine.keys() - other.keys()]
     found += [f"{key} only in theirs" for key in other.keys() - mine.keys()]
@@ -43,9 +59,6 @@ def _between(key: str, mine: Any, other: Any) -> str:
 
 
 def _metadata(path: Path) -> dict[str, Any]:
-    fields = gguf.GGUFReader(path).fields.items()
-    return {key: field.contents() for key, field in fields if key.startswith(_PREFIXES)}
-
-
-def _kind(tensor: gguf.ReaderTensor) -> str:
-    return f"{tensor.tensor_type.name} {list(map(int, tensor.shape))}"
+    reader = gguf.GGUFReader(path)
+    shapes = {f"shape of {tensor.name}": tuple(map(int, tensor.shape)) for tensor in reader.tensors}
+    return shapes | {key: field.contents() for key, field in reader.fields.items() if key.startswith(_PREFIXES)}

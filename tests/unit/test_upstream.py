@@ -58,16 +58,18 @@ def test_every_difference_of_tensors_is_named(tmp_path: Path) -> None:
         "byte: 1 of 256 bytes",
         "mine is missing in theirs",
         "other is missing in ours",
-        "shape is F32 [32, 2], theirs F32 [32, 1]",
-        "type is F32 [32, 2], theirs F16 [32, 2]",
+        "shape is 256 bytes of F32, theirs 128 bytes of F32",
+        "type is 256 bytes of F32, theirs 128 bytes of F16",
     ]
 
 
 def test_differences_of_the_metadata_are_named(tmp_path: Path) -> None:
-    """A value that differs, and a list with the first entry that does."""
-    found = files.said_otherwise(_write(tmp_path / "a", {"x": EMBEDDING}), _write(tmp_path / "b", {"x": EMBEDDING}, context=2))
-    assert found == [
+    """A value that differs, a shape, and a list with the first entry that does."""
+    ours = _write(tmp_path / "a", {"x": EMBEDDING})
+    theirs = _write(tmp_path / "b", {"x": EMBEDDING.reshape(32, 2)}, context=2)
+    assert files.said_otherwise(ours, theirs) == [
         "gpt2.context_length: 8 in ours, 2 in theirs",
+        "shape of x: (32, 2) in ours, (2, 32) in theirs",
         "tokenizer.ggml.tokens: 2 and 2 entries, 1 of them differ, the first 'bbbbbbbb' in ours and 'bb' in theirs",
     ]
 
