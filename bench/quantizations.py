@@ -13,9 +13,8 @@ import tempfile
 from pathlib import Path
 
 from convert import calibrate, gpt2, plain, quantize, verify
-from convert.build import About, samples
 from convert.checkpoint import Checkpoint, open_checkpoint
-from edgegen import tasks
+from convert.samples import of_corpus
 from edgegen.engine import quantizing
 from edgegen.engine.quantizing import Importance
 from edgegen.errors import EngineError
@@ -30,7 +29,7 @@ def measured(opened: Checkpoint, exact: Path, kind: str, importance: Importance 
         quantizing.quantize(exact, made, kind, threads=usable_cores(), importance=importance)
     except EngineError:
         return "(needs one)", ""
-    found = verify.compare(opened, made, samples(About("bench", tasks=tasks.names()), "test", 2))
+    found = verify.compare(opened, made, of_corpus("test", 2))
     return f"{found.mean_kl:.2g}", f"{found.top1_agreement:.1%}"
 
 
@@ -45,7 +44,7 @@ def main() -> int:
         opened = open_checkpoint(source)
         exact = gpt2.write(opened, Path(room) / "f32.gguf")
         encoder = plain.encoder(opened.tokenizer)
-        texts = [encoder.pair(pair) for pair in samples(About("bench", tasks=tasks.names()), "train", 8)]
+        texts = [encoder.pair(pair) for pair in of_corpus("train", 8)]
         matrix = calibrate.importance(opened, texts)
         sys.stdout.write("| type | MB | mean KL | same token | with an importance matrix: mean KL | same token | bound |\n")
         sys.stdout.write("|---|---|---|---|---|---|---|\n")

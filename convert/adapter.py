@@ -21,10 +21,9 @@ from convert import adapter_config, gpt2, verify, weights
 from convert.checkpoint import Checkpoint, open_checkpoint
 from convert.merge import attached, base_of
 from convert.output import whole
+from convert.samples import of_corpus
 from convert.verify import Equality
 from convert.weights import Stored, Weights
-from edgegen import tasks
-from edgegen.domain import LANGS
 from edgegen.engine.adapter import BASE, base_digest
 from edgegen.engine.gguf import read_header
 from edgegen.errors import ConvertError, UsageError
@@ -64,7 +63,7 @@ def write(adapter: Path, target: Path, base: str | Path | None = None, pairs: Se
     modules = _modules(weights.of_adapter(adapter), adapter)
     opened = open_checkpoint(base_of(adapter) if base is None else base)
     _check_tokenizer(adapter, opened)
-    pairs = _samples() if pairs is None else pairs
+    pairs = of_corpus("test", 1) if pairs is None else pairs
     with whole(target) as part, TemporaryDirectory(dir=part.parent, prefix=f".{part.name}-") as room:
         exact = gpt2.write(opened, Path(room) / "base.gguf")
         plain = verify.compare(opened, exact, pairs)  # before PEFT puts its layers into the same model
@@ -74,12 +73,6 @@ def write(adapter: Path, target: Path, base: str | Path | None = None, pairs: Se
         found, change = verify.compare(both, exact, pairs, part), verify.compare(both, exact, pairs)
         _require_same(found, plain, change.max_logit_error, target)
     return target
-
-
-def _samples() -> list[Pair]:
-    from edgegen.train.corpus import generate  # loads the whole lexicon, which own pairs do without
-
-    return [pair for task in tasks.names() for lang in LANGS for pair in generate.pairs(task, lang, "test", 1, 1)]
 
 
 def _modules(found: Weights, adapter: Path) -> list[Module]:

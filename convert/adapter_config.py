@@ -29,7 +29,7 @@ _NAMES = {
 
 def check(adapter: Path) -> None:
     """Raise NotFoundError without a config, ConvertError for one that is broken or asks for more than LoRA."""
-    config = _read(adapter)
+    config = read(adapter)
     kind, alpha, start = config.get("peft_type"), config.get("lora_alpha"), config.get("init_lora_weights")
     if kind != "LORA":
         raise refused(adapter, f"it is of type {kind!r} and not 'LORA'")
@@ -49,7 +49,8 @@ def refused(adapter: Path, what: str) -> ConvertError:
     )
 
 
-def _read(adapter: Path) -> dict[str, Any]:
+def read(adapter: Path) -> dict[str, Any]:
+    """The config of an adapter folder. Raises NotFoundError without one, ConvertError for one that is broken."""
     path = adapter / FILE
     if not path.is_file():
         raise NotFoundError(f"{adapter} has no {FILE}. Give the folder of a LoRA adapter.")
@@ -57,6 +58,6 @@ def _read(adapter: Path) -> dict[str, Any]:
         config = json.loads(path.read_text("utf-8"))
     except ValueError as error:
         raise ConvertError(f"{path} is not JSON: {error}. Save the adapter again.") from error
-    if not isinstance(config, dict) or not isinstance(config.get("alpha_pattern", {}), dict):
+    if not isinstance(config, dict) or not isinstance(config.get("alpha_pattern") or {}, dict):
         raise ConvertError(f"{path} is not the config of an adapter. Save the adapter again.")
     return config

@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
+from safetensors.numpy import load_file, save_file
 
 from convert import calibrate, gpt2, plain, quantize, report, stages, verify
 from convert.checkpoint import Checkpoint, open_checkpoint
@@ -18,6 +18,7 @@ from convert.merge import open_adapted
 from convert.output import whole
 from convert.quantize import Plan
 from convert.report import Row
+from convert.samples import of_corpus
 from convert.stages import Progress, Stages
 from edgegen import __version__, licensing, pack
 from edgegen import tasks as known
@@ -31,6 +32,7 @@ from edgegen.train.pairs import Pair
 
 _CALIBRATION = 8  # pairs of each task and language
 _COMPARISON = 2
+_LLAMA = "llama-cpp-python"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +75,10 @@ def build_packs(
         _check(target, about)
     opened = _opened(checkpoint, adapter)
     _check_tasks(opened, about)
-    compared = samples(about, "test", _COMPARISON) if pairs is None else pairs
+    compared = of_corpus("test", _COMPARISON, about.tasks, about.languages) if pairs is None else pairs
     sources = [opened.folder, *([adapter] if adapter else [])]
-    secret = stages.fingerprint(sources, about.name, about.licence, compared, __version__, describe())
-    with stages.opened(out, secret, progress) as work:
+    made_from = stages.fingerprint(sources, about, compared, __version__, describe())
+    with stages.opened(out, made_from, progress) as work:
         rows = _converted(opened, about, kinds, compared, work)
         for kind in kinds if not force else ():
             report.require_within(rows[kind])
@@ -131,14 +133,12 @@ def _importance(opened: Checkpoint, about: About, work: Stages) -> dict[str, Any
 
     def make(part: Path) -> None:
         encoder = plain.encoder(opened.tokenizer)
-        texts = [encoder.pair(pair) for pair in samples(about, "train", _CALIBRATION)]
+        texts = [encoder.pair(pair) for pair in of_corpus("train", _CALIBRATION, about.tasks, about.languages)]
         fitting = [e for e in texts if len(e.ids) <= opened.config.n_positions]
         found = calibrate.importance(opened, fitting, lambda done: work.progress(stage, done, len(fitting)))
-        with part.open("wb") as file:
-            np.savez(file, **dict(found))  # type: ignore[arg-type]  # numpy's stub takes the names for its own options
+        save_file(dict(found), part)
 
-    with np.load(work.file("importance.npz", stage, make)) as found:
-        return dict(found)
+    return load_file(work.file("importance.safetensors", stage, make))
 
 
 def _finish(
@@ -167,7 +167,7 @@ def _fill(part: Path, model: Path, opened: Checkpoint, about: About, rows: Seque
         equality={r.kind: asdict(r.equality) for r in rows}, provenance=about.provenance | {"tensor_types": row.types},
     )  # fmt: skip
     texts = {
-        report.JSON: report.to_json(rows, source, {"edgegen": __version__, **describe()}),
+        report.JSON: report.to_json(rows, source, {"edgegen": __version__, _LLAMA: describe()[_LLAMA]}),
         report.TABLE: report.to_text(rows, manifest.label, len(verify.hard_texts(opened))),
         modelfile.NAME: modelfile.text(part / pack.MODEL, manifest),
     }
@@ -204,18 +204,6 @@ def record_evaluation(folder: Path, evaluation: dict[str, Any]) -> None:
     manifest = replace(pack.load(folder).manifest, evaluation=evaluation)
     with whole(folder / pack.MANIFEST) as part:
         part.write_text(pack.to_text(manifest), "utf-8")
-
-
-def samples(about: About, split: Any, count: int) -> list[Pair]:
-    """So many pairs of the corpus for each task (all where a pack has none) and language."""
-    from edgegen.train.corpus import generate  # loads the whole lexicon, which own pairs do without
-
-    return [
-        pair
-        for task in about.tasks or known.names()
-        for lang in about.languages
-        for pair in generate.pairs(task, lang, split, count, 1)
-    ]
 
 
 def _check_tasks(opened: Checkpoint, about: About) -> None:

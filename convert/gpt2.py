@@ -22,10 +22,10 @@ from convert import wordpiece
 from convert.checkpoint import Checkpoint
 from convert.output import need, whole
 from convert.weights import Array, Stored, Weights
+from edgegen.engine.gguf import pad
 from edgegen.errors import ConvertError
 from edgegen.slots import SPECIALS
 
-_ALIGNMENT = int(gguf.GGUF_DEFAULT_ALIGNMENT)
 Each = Callable[[int, int], None]
 NAMES = {
     "attn_norm": "ln_1", "attn_qkv": "attn.c_attn", "attn_output": "attn.c_proj",
@@ -122,11 +122,7 @@ def write(
 
 def _stretch(part: Path, found: dict[str, Stored]) -> None:
     """Make a file of a header as long as the whole one, with a hole for the data."""
-
-    def padded(size: int) -> int:
-        return -(-size // _ALIGNMENT) * _ALIGNMENT
-
-    os.truncate(part, padded(part.stat().st_size) + sum(padded(4 * prod(stored.shape)) for stored in found.values()))
+    os.truncate(part, pad(part.stat().st_size) + sum(pad(4 * prod(stored.shape)) for stored in found.values()))
 
 
 def _add_sizes(writer: gguf.GGUFWriter, config: GPT2Config) -> None:

@@ -5,7 +5,6 @@ W' = W + alpha/r * B A, and what PEFT's other kinds make of it (rsLoRA, DoRA, Ad
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,14 @@ from peft import PeftModel
 from safetensors import SafetensorError
 from transformers import GPT2LMHeadModel
 
-from convert import weights
+from convert import adapter_config, weights
 from convert.checkpoint import Checkpoint, open_checkpoint
 from convert.output import whole
-from edgegen.errors import ConvertError, NotFoundError
+from edgegen.errors import ConvertError
 from edgegen.train import tokenizer as tokenizers
 
 TOLERANCE = 1e-4
 """The largest difference of logits between base with adapter and merged model; fp32 rounding stays well below."""
-_CONFIG = "adapter_config.json"
 _PROBE = (4, 48)  # sequences, tokens
 
 
@@ -95,13 +93,8 @@ def _logits(model: Any, config: Any) -> torch.Tensor:
 
 def base_of(adapter: Path) -> str | Path:
     """The base that an adapter folder names, or `base` beside it. Raises NotFoundError, ConvertError."""
-    path = adapter / _CONFIG
-    if not path.is_file():
-        raise NotFoundError(f"{adapter} has no {_CONFIG}. Give the folder of a LoRA adapter.")
-    try:
-        config: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        name = str(config["base_model_name_or_path"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ConvertError(f"{path} does not name its base: {error}. Give the base's folder.") from error
+    name = adapter_config.read(adapter).get("base_model_name_or_path")
+    if not isinstance(name, str):
+        raise ConvertError(f"{adapter / adapter_config.FILE} does not name its base. Give the base's folder.")
     beside = adapter.parent / "base"  # where the whole run was moved
     return beside if not Path(name).is_dir() and beside.is_dir() else name

@@ -14,7 +14,7 @@ import gguf
 
 from convert.output import need, whole
 from edgegen.engine import quantizing
-from edgegen.engine.gguf import BLOCKS, read_header
+from edgegen.engine.gguf import BLOCKS, pad, read_header
 from edgegen.engine.quantizing import Importance
 from edgegen.errors import EngineError, OptionError
 from edgegen.hardware import usable_cores
@@ -33,7 +33,6 @@ CALIBRATED = frozenset(TYPES) - {"f32", "f16", "bf16", "q8_0", "q6_k"}
 """Types that an importance matrix makes better, or that llama.cpp does not write without one."""
 _KINDS = {kind.name: int(kind) for kind in gguf.GGMLQuantizationType} | {"Q2_0": 42}  # which the package does not know yet
 _NAMES = {number: name for name, number in _KINDS.items()}
-_ALIGNMENT = int(gguf.GGUF_DEFAULT_ALIGNMENT)
 _POSITIONS = "position_embd.weight"  # llama.cpp never quantizes it
 
 
@@ -104,7 +103,7 @@ def plan(exact: Path, kind: str) -> Plan:
 
 def _stored(values: int, type_: str) -> int:
     block, size = BLOCKS[_KINDS[type_.upper()]]
-    return -(-(values // block * size) // _ALIGNMENT) * _ALIGNMENT
+    return pad(values // block * size)
 
 
 def _block(kind: str) -> int:

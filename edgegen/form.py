@@ -86,7 +86,7 @@ def form(text: Text) -> list[Violation]:
         wrong.append(Violation("form", "", f"more than {text.task.max_sentences} sentences"))
     literal = text.literal.replace("\x1f", "")
     wrong += [Violation("form", m.group(), "a control mark in the text") for m in _CONTROL.finditer(literal)]
-    if literal[:1].islower() and not text.marked.startswith("⟨"):
+    if text.lang == "en" and literal[:1].islower() and not text.marked.startswith("⟨"):
         wrong.append(Violation("form", literal[:20], "the text begins within a sentence"))
     return wrong + _language(text, literal)
 

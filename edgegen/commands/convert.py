@@ -17,6 +17,7 @@ from edgegen import pack, tasks
 from edgegen.commands._shared import language, say
 from edgegen.domain import LANGS
 from edgegen.errors import DataError, MissingExtraError, NotFoundError, UsageError
+from edgegen.pack.source import SUFFIX
 
 _OF_PACKS = ("quant", "force", "key", "name", "pack_version", "langs", "tasks", "licence", "provenance", "evaluation")
 
@@ -56,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
         return _adapter_alone(args)
     build = _building()
     about = build.About(
-        name=args.name or args.out.stem,
+        name=args.name or args.out.name.removesuffix(SUFFIX),
         version=args.pack_version,
         languages=[language(lang) for lang in args.langs.split(",")],
         tasks=[] if args.tasks == "none" else [name for name in args.tasks.split(",") if name] or list(tasks.names()),

@@ -26,7 +26,7 @@ _FORMATS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: 
 _STRING, _ARRAY = 8, 9
 _MOST = 1_000_000  # more tensors or keys than any real file has
 _DIMENSIONS = 4  # the most that ggml has
-_ALIGNMENT, _DEFAULT_ALIGNMENT = "general.alignment", 32
+_ALIGNMENT, DEFAULT_ALIGNMENT = "general.alignment", 32
 
 Value = str | int | float | bool
 
@@ -151,7 +151,7 @@ def _read(reader: _Reader, path: Path) -> Header:
 
 
 def _alignment(meta: dict[str, Value]) -> int:
-    value = meta.get(_ALIGNMENT, _DEFAULT_ALIGNMENT)
+    value = meta.get(_ALIGNMENT, DEFAULT_ALIGNMENT)
     if not isinstance(value, int) or value < 1 or value & (value - 1):
         raise _Misfit
     return value
@@ -169,8 +169,8 @@ def _tensors(reader: _Reader, n_tensors: int, alignment: int) -> dict[str, Tenso
             raise _Misfit
         found[name] = Tensor(kind, offset, size)
         end = offset + size
-        padded = _pad(end, alignment)
-    start = _pad(reader.at, alignment)
+        padded = pad(end, alignment)
+    start = pad(reader.at, alignment)
     if len(found) != n_tensors or not 0 <= reader.size - start - end < alignment:
         raise _Misfit
     return {name: Tensor(tensor.kind, start + tensor.offset, tensor.size) for name, tensor in found.items()}
@@ -189,5 +189,6 @@ def _tensor_size(reader: _Reader) -> tuple[int, int]:
     return kind, prod(dimensions) // values * size
 
 
-def _pad(size: int, alignment: int) -> int:
+def pad(size: int, alignment: int = DEFAULT_ALIGNMENT) -> int:
+    """A size with what is added so that the next tensor begins at a multiple of the alignment."""
     return -(-size // alignment) * alignment

@@ -31,8 +31,7 @@ from edgegen.engine.llama import LlamaBackend, LlamaOptions
 from edgegen.engine.loop import Job
 from edgegen.engine.sampling import SamplingOptions
 from edgegen.errors import ConvertError, NotFoundError, PackError, UsageError
-from tests.unit.test_build import build
-from tests.unit.test_convert import PAIRS, make_checkpoint
+from tests.fakes.checkpoints import PAIRS, build, make_checkpoint
 
 # PEFT asks transformers under the older name.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")

@@ -18,8 +18,8 @@ from convert.checkpoint import open_checkpoint
 from edgegen.engine.gguf import read_header
 from edgegen.engine.llama import LlamaBackend, LlamaOptions
 from edgegen.errors import NotFoundError, OptionError, PackError
+from tests.fakes.checkpoints import PAIRS, make_checkpoint
 from tests.unit.test_adapter import WIDTH, logits, lora, make_adapter
-from tests.unit.test_convert import PAIRS, make_checkpoint
 
 # PEFT asks transformers under the older name.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")

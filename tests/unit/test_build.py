@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from edgegen.engine import quantizing
 from edgegen.errors import ConvertError, EngineError, SignatureError, UsageError
 from edgegen.pack import signing, trust
 from edgegen.train.dataset import Encoder
-from tests.unit.test_convert import PAIRS, make_checkpoint
+from tests.fakes.checkpoints import PAIRS, build, make_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -33,12 +32,6 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One whose rows divide by 256."""
     return make_checkpoint(tmp_path_factory.mktemp("wide") / "checkpoint", n_embd=256, n_layer=1)
-
-
-def build(checkpoint: Path, out: Path, *, quants: Sequence[str] = ("q8_0",), key: Path | None = None, **changes: Any) -> Path:
-    """A pack of the tiny model; the first where there are several."""
-    about = About(**{"name": "tiny", "version": "1.0.0", "tasks": ["reason"], "provenance": {"recipe": "test"}, **changes})
-    return build_packs(checkpoint, out, about, quants=quants, key=key, pairs=PAIRS)[0]
 
 
 def test_build_makes_a_pack_that_verifies(checkpoint: Path, tmp_path: Path) -> None:
@@ -236,3 +229,14 @@ def _rows(path: Path) -> dict[str, int]:
     import gguf
 
     return {t.name: int(t.shape[0]) for t in gguf.GGUFReader(path).tensors if len(t.shape) == 2}
+
+
+def test_stages_are_told_once_and_a_name_keeps_its_dots(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a terminal a line for each stage; the pack is called as its folder is."""
+    out = tmp_path / "shop.v2"
+    assert main(["convert", str(checkpoint), "--langs", "en", "--tasks", "reason", "--out", str(out), "--force"]) == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if line.endswith(": done")]
+    assert told == [f"{stage}: done" for stage in ("write f32", "compare f32", "quantize q8_0", "compare q8_0", "pack shop.v2")]
+    assert pack.load(out).manifest.name == "shop.v2"

@@ -19,7 +19,7 @@ from convert.checkpoint import find, open_checkpoint
 from convert.restore import restore
 from edgegen.errors import ConvertError, NotFoundError
 from edgegen.train import tokenizer
-from tests.unit.test_convert import edited, errors, make_checkpoint
+from tests.fakes.checkpoints import edited, errors, make_checkpoint
 
 
 @pytest.fixture(scope="module")

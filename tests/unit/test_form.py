@@ -9,7 +9,7 @@ import pytest
 from edgegen import grounding, slots, tasks
 from edgegen.domain import Fact, Kind, Lang, Request, Section
 from edgegen.slots import Segment
-from tests.unit.test_grounding import check, item, known, rules
+from tests.fakes.facts import check, item, known, rules
 
 
 def rules_of(text: str, request: Request) -> set[str]:

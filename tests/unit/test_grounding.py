@@ -3,69 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import date
 from decimal import Decimal
 
 import pytest
 
-from edgegen import claims, grounding, patterns, schema, slots, tasks
+from edgegen import claims, grounding, patterns, slots, tasks
 from edgegen.claims import ClaimRule
-from edgegen.domain import LANGS, Fact, Kind, Lang, Level, Request, Section, Value
-from edgegen.grounding import Verdict
-from edgegen.slots import Segment
-
-VALUES: dict[Kind, Value] = {
-    Kind.TEXT: "Amber Finch", Kind.MEASURE: "500 ml", Kind.PHRASE: "plain", Kind.LIST: ("plain",), Kind.FLAG: True,
-    Kind.DATE: date(2026, 5, 1),
-}  # fmt: skip
-NAME = Fact("name", "Mug", Kind.TEXT)
-
-
-def known(key: str, value: Value | None = None, level: Level | None = None) -> Fact:
-    """A fact with a key of the schema."""
-    kind = schema.known()[key].kind
-    return Fact(key, VALUES.get(kind, Decimal(7)) if value is None else value, kind, level=level)
-
-
-def yes(label: str, form: str = "is_") -> Fact:
-    """A flag that is so."""
-    return Fact(form + label.replace(" ", "_"), True, Kind.FLAG, label=label)
-
-
-def no(label: str, form: str = "is_") -> Fact:
-    """A flag that is not so."""
-    return Fact(form + label.replace(" ", "_"), False, Kind.FLAG, label=label)
-
-
-def aspect(label: str, level: Level) -> Fact:
-    """An aspect with the shopper's own stars."""
-    stars = {Level.HIGH: 5, Level.MID: 3, Level.LOW: 1}[level]
-    return Fact(label, Decimal(stars), Kind.ASPECT, label=label, level=level)
-
-
-def check(text: str, sections: list[Section], task: str = "reason", lang: Lang = "en") -> Verdict:
-    """The verdict on a text with holes; `§2|` puts section 2 in scope for the holes that follow."""
-    handler = tasks.get(task)
-    prompt = slots.bind(Request(task, lang, tuple(sections)))
-    segments: list[Segment] = []
-    view = patterns.View(prompt)
-    for part in text.split("§"):
-        scope, _, body = part.rpartition("|") if part[:1].isdigit() else ("", "", part)
-        filled = patterns.fill(patterns.parse(f"{body}"), view.scoped(int(scope)) if scope else patterns.View(prompt))
-        assert filled is not None, f"{body!r} cannot be filled"
-        segments += filled
-    return grounding.check(segments, prompt, handler)
-
-
-def item(*facts: Fact) -> Section:
-    """A product called Mug with these facts."""
-    return Section("item", (NAME, *facts))
-
-
-def rules(verdict: Verdict) -> set[str]:
-    """The rules that were broken."""
-    return {violation.rule for violation in verdict.violations}
-
+from edgegen.domain import LANGS, Fact, Kind, Lang, Level, Request, Section
+from tests.fakes.facts import ASPECTS, aspect, check, item, known, no, phrase, rules, yes
 
 # --- claims: taking the evidence away turns the verdict
 
@@ -224,92 +169,6 @@ def test_digits_stay_in_their_words() -> None:
     assert rules(grounding.check([name, " has been out for ", digits, " decades."], prompt, task)) == {"context"}
 
 
-FLAGS = [item(yes("waterproof"), no("dishwasher safe"), yes("USB port", "has_"), no("night light", "has_"))]
-EN_FLAGS = [
-    ("{name} is {is}.", True), ("{name} is not {is}.", False), ("{name} has no {has}.", False),
-    ("{name} comes with {has}.", True), ("{name} is not {isnt}.", True), ("{name} is {isnt}.", False),
-    ("{name} has no {hasnt}.", True), ("{name} comes with a {hasnt}.", False), ("{name} is {is}, but not {isnt}.", True),
-    ("{name} is not {isnt}, but it is {is}.", True), ("{name} is not {is}, but it is {isnt}.", False),
-    ("If you need something {isnt}, note that {name} is not.", True), ("{name} is dishwasher safe and {is}.", False),
-    ("{name} is not waterproof.", False), ("{name} is waterproof.", True), ("{name} comes without a night light.", True),
-    ("{name} is not only {is} but also has a {has}.", True), ("No need to worry, {name} is {isnt}.", False),
-    ("{name} is {isnt}, and it never costs more.", False), ("It never fails and {name} is {isnt}.", False),
-    ("{name} is neither {isnt} nor does it have a {hasnt}.", True), ("{isnt}: no. See {name}.", True),
-]  # fmt: skip
-ZH_FLAGS_FACTS = [item(yes("防水"), no("可机洗"), yes("充电口", "has_"), no("夜灯", "has_"))]
-ZH_FLAGS = [
-    ("{name}{is}。", True), ("{name}不{is}。", False), ("{name}没有{has}。", False), ("{name}带有{has}。", True),
-    ("{name}不{isnt}。", True), ("{name}{isnt}。", False), ("{name}没有{hasnt}。", True), ("{name}带有{hasnt}。", False),
-    ("{name}{is}，但不{isnt}。", True), ("{name}不错，{is}。", True), ("{name}带有夜灯。", False),
-    ("不妨看看{name}，{is}。", True), ("不用担心，{name}{isnt}。", False), ("{name}{isnt}，价格也不高。", False),
-    ("不用担心它{isnt}，看看{name}。", False), ("{name}不{isnt}，也没有{hasnt}。", True),
-]  # fmt: skip
-
-
-YES_AND_NO = [("en", FLAGS, *row) for row in EN_FLAGS] + [("zh", ZH_FLAGS_FACTS, *row) for row in ZH_FLAGS]
-
-
-@pytest.mark.parametrize(("lang", "sections", "text", "fine"), YES_AND_NO)
-def test_yes_is_not_no(lang: Lang, sections: list[Section], text: str, fine: bool) -> None:
-    """A yes flag is not denied and a no flag not affirmed, as a slot or in words."""
-    assert (not rules(check(text, sections, lang=lang)) & {"contradiction", "claim"}) is fine
-
-
-ASPECTS = [item(), Section("ratings", (aspect("fit", Level.HIGH), aspect("sole", Level.MID), aspect("color match", Level.LOW)))]
-REVIEWS: list[tuple[Lang, str, bool]] = [
-    ("en", "I like the {good} of {name}. The {okay} is fair. The {bad} let me down.", True),
-    ("en", "I like the {bad} of {name}. The {okay} is fair. The {good} let me down.", False),
-    ("en", "{name}: the {good} is great, but the {bad} needs work. The {okay} is okay.", True),
-    ("en", "{name}: I am not happy with the {good}, the {bad} or the {okay}.", False),
-    ("en", "{name}: I am not happy with the {good}. The {bad} and the {okay} are what they are.", False),
-    ("en", "{name}: thumbs up for the {good}. What could be better: {bad}. So-so: {okay}.", True),
-    ("zh", "{name}的{good}让我满意，但{bad}让我失望。{okay}还行。", True),
-    ("zh", "{name}的{bad}让我满意，但{good}让我失望。{okay}还行。", False),
-    ("zh", "{name}的{bad}不理想。{good}没让我失望，{okay}中规中矩。", True),
-    ("zh", "{name}的{good}很差劲。{bad}和{okay}一般。", False),
-    ("en", "{name}: I love the {good} and the {bad}. The {okay} is fair.", False),
-    ("en", "{name}: I love the {okay}.", False), ("en", "{name}: I like the {good} and the {okay}.", False),
-    ("en", "{name}: I like the {good}, the {okay} is fair, and the {bad} let me down.", True),
-    ("en", "{name}: the {good} and the {bad} let me down.", False), ("en", "{name}: I love the {good}, but not the {bad}.", True),
-    ("zh", "{name}的{good}和{bad}都让我满意。", False), ("zh", "{name}的{okay}让我满意。", False),
-    ("zh", "{name}的{good}和{bad}都让我失望。", False), ("zh", "{name}的{good}让我满意，{okay}还行，{bad}让我失望。", True),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("lang", "text", "fine"), REVIEWS)
-def test_reviews_follow_the_stars(lang: Lang, text: str, fine: bool) -> None:
-    """An aspect is praised or blamed as the shopper rated it."""
-    assert ("contradiction" not in rules(check(text, ASPECTS, "review", lang))) is fine
-
-
-def phrase(key: str, value: str) -> Fact:
-    """A fact in words."""
-    return Fact(key, value, Kind.PHRASE)
-
-
-PRICED = [item(known("price", Decimal(20)), known("was_price", Decimal(25))),
-          Section("shopper", (known("budget", Decimal(50)),)), Section("guide", (known("lowest"), known("highest")))]  # fmt: skip
-PRICES: list[tuple[Lang, str, bool]] = [
-    ("en", "{name} costs {was_price}.", False), ("en", "{name}: {was_price}.", False), ("en", "{name} costs {budget}.", False),
-    ("en", "- {name}: it costs {lowest}.", False), ("en", "{name}, now {was_price}.", False),
-    ("en", "Look at {name} for {budget}.", False), ("en", "{name} starts at {lowest}.", False),
-    ("en", "{name} costs {price}.", True), ("en", "{name} was {was_price}, now {price}.", True),
-    ("en", "{name} is down from {was_price} to {price}.", True), ("en", "{name}: the original price was {was_price}.", True),
-    ("en", "Prices run from {lowest} to {highest}. See {name}.", True), ("en", "Your budget is {budget}. See {name}.", True),
-    ("en", "With {budget} to spend, look at {name}.", True), ("en", "The lowest price is {lowest}. See {name}.", True),
-    ("zh", "{name}售价{was_price}。", False), ("zh", "{name}：{was_price}。", False), ("zh", "{name}价格{budget}。", False),
-    ("zh", "{name}售价{lowest}。", False), ("zh", "{name}要{budget}。", False), ("zh", "{name}售价{price}。", True),
-    ("zh", "{name}原价{was_price}，现在{price}。", True), ("zh", "价格从{lowest}到{highest}。看看{name}。", True),
-    ("zh", "按{budget}的预算看看{name}。", True),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("lang", "text", "fine"), PRICES)
-def test_amounts_say_what_they_are(lang: Lang, text: str, fine: bool) -> None:
-    """What something costs is its price, not its old price, a budget or an end of the category's range."""
-    assert ("context" not in rules(check(text, PRICED, lang=lang))) is fine
-
-
 CONTENT: list[tuple[Lang, str, Fact, bool]] = [
     ("en", "{name} has easy returns.", phrase("returns", "No return policy"), False),
     ("en", "{name} is refundable.", phrase("returns", "No return policy"), False),
@@ -397,84 +256,6 @@ def test_parts_belong_to_the_product_they_are_told_of() -> None:
     two = [item(phrase("feature", "bamboo lid")), item(phrase("feature", "cork base"))]
     assert "claim" not in rules(check("- {1.name} has a lid.\n- {2.name}.", two, "list"))
     assert "claim" in rules(check("- {1.name}.\n- {2.name} has a lid.", two, "list"))
-
-
-DENIED: list[tuple[Lang, str, bool]] = [
-    ("en", "{name} has no {feature}.", False), ("en", "{name} is not from {brand}.", False),
-    ("en", "{name} comes without a {feature}.", False), ("en", "{name} comes with {feature}.", True),
-    ("en", "No doubt you know {brand}: {name}.", True), ("zh", "{name}没有{feature}。", False),
-    ("zh", "{name}不是{brand}的。", False), ("zh", "{name}带有{feature}。", True), ("zh", "不妨看看{feature}的{name}。", True),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("lang", "text", "fine"), DENIED)
-def test_facts_are_not_denied(lang: Lang, text: str, fine: bool) -> None:
-    """A value right after a negation says the opposite of its fact."""
-    facts = item(phrase("feature", "wide rim"), known("brand", "Oro"))
-    assert ("contradiction" not in rules(check(text, [facts], lang=lang))) is fine
-
-
-LABELLED = [item(Fact("grade", "A", Kind.PHRASE, label="grade"), Fact("cut", "slim", Kind.PHRASE, label="cut"))]
-LABELS: list[tuple[str, str, list[Section], bool]] = [
-    ("en", "{name} has {attr.key} listed as {attr2}.", LABELLED, False), ("en", "{name}, {attr.key}: {attr}.", LABELLED, True),
-    ("en", "{name} has {attr.key} listed as {attr} and {attr2.key} as {attr2}.", LABELLED, True),
-    ("zh", "{name}，{attr.key}为{attr2}。", LABELLED, False), ("zh", "{name}，{attr.key}为{attr}。", LABELLED, True),
-    ("en", "The {good} of {name} gets {bad.stars}. The {okay} is fair.", ASPECTS, False),
-    ("en", "{name}: {bad.stars} for the {good}.", ASPECTS, False), ("en", "{name}: {good.stars} for the {good}.", ASPECTS, True),
-    ("en", "The {good} gets {good.stars}, and {name} gets {bad.stars} for the {bad}.", ASPECTS, True),
-    ("zh", "{name}的{good}打{bad.stars}。", ASPECTS, False),
-    ("zh", "{name}的{good}打{good.stars}，{bad}打{bad.stars}。", ASPECTS, True),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("lang", "text", "sections", "fine"), LABELS)
-def test_values_stand_under_their_own_label(lang: Lang, text: str, sections: list[Section], fine: bool) -> None:
-    """A value or a rating after another fact's label is caught, in a text in the making too."""
-    task = tasks.get("review" if sections is ASPECTS else "reason")
-    assert ("context" not in rules(check(text, sections, task.name, lang))) is fine
-    prompt = slots.bind(Request(task.name, lang, tuple(sections)))
-    filled = patterns.fill(patterns.parse(text), patterns.View(prompt))
-    assert filled
-    begun = [filled[: i + 1] for i, part in enumerate(filled) if not isinstance(part, str)]
-    assert any(grounding.misplaced(part, prompt, task) for part in begun) is not fine
-
-
-JUDGED = [
-    ("I am happy with the {bad} of {name}.", False), ("I am happy with the {good} of {name}.", True),
-    ("{name}: I like the {good} and the {bad}.", False), ("I like the {good} of {name}, but the {bad} let me down.", True),
-    ("{name}: not happy with the {good}.", False), ("{name}: the {bad} is a letdown.", True),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("text", "fine"), JUDGED)
-def test_an_aspect_stands_after_words_that_fit_it(text: str, fine: bool) -> None:
-    """Praise right before an aspect that got few stars is caught before anything follows, and nothing else is."""
-    prompt = slots.bind(Request("review", "en", tuple(ASPECTS)))
-    filled = patterns.fill(patterns.parse(text), patterns.View(prompt))
-    assert filled
-    begun = [filled[: i + 1] for i, part in enumerate(filled) if not isinstance(part, str)]
-    assert any(grounding.misplaced(part, prompt, tasks.get("review")) for part in begun) is not fine
-
-
-TWO = [
-    item(known("price", Decimal(5)), phrase("material", "oak")),
-    Section("item", (Fact("name", "Cup", Kind.TEXT), known("price", Decimal(90)), phrase("material", "oak"))),
-    Section("shopper", (known("budget", Decimal(50)),)),
-]
-SHARED: list[tuple[Lang, str, set[str]]] = [
-    ("en", "{1.name} and {2.name} cost {1.price}.", {"mixed"}), ("zh", "{1.name}和{2.name}都卖{1.price}。", {"mixed"}),
-    ("en", "{1.name} and {2.name} cost {1.price} and {2.price}.", set()),
-    ("en", "{1.name} and {2.name} are made of {1.material}.", set()),
-    ("en", "{1.name} and {2.name}: everything here is within your budget.", {"claim"}),
-    ("en", "- {1.name}: {1.price}.\n- {2.name}: {2.price}.\nEverything here is within your budget.", {"claim"}),
-    ("en", "- {1.name}: {1.price}, within your budget.\n- {2.name}: {2.price}.", set()),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("lang", "text", "broken"), SHARED)
-def test_what_is_told_of_several_holds_for_each(lang: Lang, text: str, broken: set[str]) -> None:
-    """One value after two names, and a claim about everything."""
-    assert rules(check(text, TWO, "list", lang)) & {"mixed", "claim"} == broken
 
 
 NUMBERS: list[tuple[Lang, str, list[Section], bool]] = [

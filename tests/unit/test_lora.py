@@ -22,8 +22,7 @@ from edgegen.train import lora
 from edgegen.train.fit import FitOptions
 from edgegen.train.lora import LoraOptions
 from edgegen.train.pairs import Pair
-from tests.unit.test_build import build
-from tests.unit.test_convert import make_checkpoint
+from tests.fakes.checkpoints import build, make_checkpoint
 
 # PEFT asks transformers under the older name.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")

@@ -23,7 +23,7 @@ from edgegen.errors import ConvertError, PackError, UsageError
 from edgegen.hardware import Setting
 from edgegen.pack import modelfile
 from edgegen.server import make_app
-from tests.unit.test_convert import PAIRS, TEXTS, make_checkpoint
+from tests.fakes.checkpoints import PAIRS, TEXTS, make_checkpoint
 from tests.unit.test_wordpiece import make as make_wordpiece
 
 

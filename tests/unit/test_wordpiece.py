@@ -24,7 +24,7 @@ from edgegen.errors import ConvertError
 from edgegen.slots import END, SPECIALS, Prompt, Slot, bind
 from edgegen.train.dataset import Encoder
 from edgegen.train.lora import prepare_base
-from tests.unit.test_convert import PAIRS, TEXTS, errors
+from tests.fakes.checkpoints import PAIRS, TEXTS, errors
 
 BRACKETED = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
