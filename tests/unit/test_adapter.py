@@ -312,7 +312,7 @@ def test_from_the_command_line(
     base: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`convert --as-adapter` writes the file, `explain` and `serve` use it on a pack; options that mean nothing are refused."""
-    monkeypatch.setattr(adapters, "_samples", lambda: PAIRS)
+    monkeypatch.setattr(adapters, "of_corpus", lambda *_: PAIRS)
     made, model = tmp_path / "shop.gguf", build(base, tmp_path / "pack")
     assert main(["convert", str(base), "--adapter", str(folder), "--as-adapter", "--out", str(made)]) == 0
     assert capsys.readouterr().out == f"{made}\n"
