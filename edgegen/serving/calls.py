@@ -1,0 +1,154 @@
+"""What a front asks of the engine's process and what it is told: plain data. Knows no process, no HTTP and no llama.cpp."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from edgegen.domain import Request
+from edgegen.engine.sampling import SamplingOptions
+from edgegen.explain import ExplainOptions
+
+Priority = Literal["shopper", "batch"]
+"""Whose turn it is first: somebody who waits before a screen, or a job that nobody waits for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A piece of a prompt: token ids as they are, or text, in which control tokens are parsed only where it is `special`."""
+
+    text: str = ""
+    special: bool = False
+    ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Explain:
+    """Make a checked text for a request."""
+
+    request: Request
+    options: ExplainOptions = field(default_factory=ExplainOptions)
+    priority: Priority = "shopper"
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """The record of an explanation, as `Explanation.to_json` gives it, and its text bit by bit."""
+
+    record: Mapping[str, Any]
+    pieces: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Complete:
+    """Continue a prompt `n` times; nothing is checked or filled in."""
+
+    prompt: tuple[Part, ...]
+    n: int = 1
+    options: SamplingOptions = field(default_factory=SamplingOptions)
+    stops: tuple[str, ...] = ()
+    """Texts that end a candidate; they are not part of it."""
+    logprobs: int | None = None
+    """So many of the likeliest tokens are told beside each token, with log-probabilities; None tells none. 0 to 20."""
+    bias: Mapping[int, float] = field(default_factory=dict)
+    """Added to the logits of tokens; -100 and less forbids."""
+    grammar: str | None = None
+    """GBNF that every text must follow."""
+    ignore_end: bool = False
+    """Go on where the model would end."""
+    write_controls: bool = False
+    """Let control tokens that do not end the text be written."""
+    deadline_s: float | None = None
+    """Seconds after which the texts end with what they have."""
+    priority: Priority = "shopper"
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token that was written: its id, its bytes as text, and its log-probabilities where they were asked for."""
+
+    id: int
+    text: str
+    logprob: float | None = None
+    top: tuple[tuple[int, str, float], ...] = ()
+    """The likeliest tokens at its place, likeliest first: id, text and log-probability."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What is new of candidate `index`: whole characters, none of which can still become a stop."""
+
+    index: int
+    text: str
+    tokens: tuple[Token, ...] = ()
+
+
+Finish = Literal["stop", "length", "deadline"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The end of a completion: why each candidate ended, and the count of tokens."""
+
+    finishes: tuple[Finish, ...]
+    prompt_tokens: int
+    completion_tokens: int
+    reused_tokens: int = 0
+    """Tokens of the prompt that were in the cache already."""
+    stops: tuple[str | None, ...] = ()
+    """The stop text that ended each candidate, where one did."""
+    timings: Mapping[str, float] = field(default_factory=dict)
+    """Seconds: queue_s, prompt_s, first_token_s, total_s."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What is known of the model that answers, and whether it does."""
+
+    ready: bool
+    """A real generation has worked with it, and its process lives."""
+    why: str = ""
+    """Why it is not ready."""
+    pack: Mapping[str, Any] | None = None
+    """Name, version and languages of the pack; name alone of a bare model. None where templates alone are served."""
+    explains: bool = False
+    """Whether it can write explanations, or completes plain text only."""
+    n_ctx: int = 0
+    """Positions of a prompt and its text together."""
+    n_vocab: int = 0
+    most_texts: int = 0
+    """Candidates a call may ask for at most."""
+    chat_template: str | None = None
+    """The Jinja template that the model brings for chats."""
+    specials: Mapping[str, str] = field(default_factory=dict)
+    """Texts of the tokens `bos`, `eos` where the model has them."""
+    restarts: int = 0
+    """How often the engine's process was started again after it died."""
+
+
+class Service(Protocol):
+    """The engine as a front sees it. All calls come from one event loop.
+
+    A call that fails raises an EdgegenError: BusyError where the queue is full, EngineError where the engine died or there is
+    no model. Leaving a call early (cancelling the task, closing the generator) drops its work within a step.
+    """
+
+    @property
+    def state(self) -> State:
+        """What answers at the moment."""
+
+    async def explain(self, call: Explain) -> Explained:
+        """A checked text. While there is no engine it comes from the template, and the record says so."""
+
+    def complete(self, call: Complete) -> AsyncGenerator[Written | Ended, None]:
+        """The texts as they are written; the last item is Ended."""
+
+    async def tokenize(self, text: str, *, special: bool = False) -> list[tuple[int, str]]:
+        """Tokens of a text: id and text of each."""
+
+    async def detokenize(self, ids: Sequence[int]) -> str:
+        """The text of tokens."""
+
+    async def figures(self) -> Mapping[str, float]:
+        """Counters and gauges of the engine, by the names of its metrics."""
