@@ -66,10 +66,11 @@ class Complete:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token that was written: its id, its bytes as text, and its log-probabilities where they were asked for."""
+    """A token that was written: its id, its text, and its log-probabilities where they were asked for."""
 
     id: int
     text: str
+    """Its bytes as UTF-8, those of a cut character as surrogate escapes: `encode("utf-8", "surrogateescape")` gives them back."""
     logprob: float | None = None
     top: tuple[tuple[int, str, float], ...] = ()
     """The likeliest tokens at its place, likeliest first: id, text and log-probability."""
@@ -107,7 +108,7 @@ class State:
     """What is known of the model that answers, and whether it does."""
 
     ready: bool
-    """A real generation has worked with it, and its process lives."""
+    """A real generation has worked with it, and its process lives. True as well where templates alone are wanted."""
     why: str = ""
     """Why it is not ready."""
     pack: Mapping[str, Any] | None = None
@@ -145,10 +146,10 @@ class Service(Protocol):
         """The texts as they are written; the last item is Ended."""
 
     async def tokenize(self, text: str, *, special: bool = False) -> list[tuple[int, str]]:
-        """Tokens of a text: id and text of each."""
+        """Tokens of a text: id and text of each, cut characters as in `Token.text`."""
 
     async def detokenize(self, ids: Sequence[int]) -> str:
-        """The text of tokens."""
+        """The text of tokens. Raises UsageError for an id that the model does not have."""
 
     async def figures(self) -> Mapping[str, float]:
-        """Counters and gauges of the engine, by the names of its metrics."""
+        """Counters and gauges of the engine, by the names of its metrics without `edgegen_`; counters end in `_total`."""
