@@ -11,6 +11,7 @@
     +-- EngineError              6   503   the native engine failed
     |   +-- PromptTooLongError   6   413   the prompt does not fit the context
     |   +-- BusyError            6   503   the queue is full
+    |   +-- UnavailableError     6   503   the engine's process died or is starting
     +-- StorageError             7   507   no space left, or the target cannot be written
     +-- MissingExtraError        8   501   an optional part is not installed
     +-- ConvertError             9   422   a checkpoint that cannot be converted faithfully
@@ -81,6 +82,10 @@ class PromptTooLongError(EngineError):
 
 class BusyError(EngineError):
     """The queue is full; try again later."""
+
+
+class UnavailableError(EngineError):
+    """The engine's process died or is starting, or there is no model at all; try again later."""
 
 
 class StorageError(EdgegenError):

@@ -7,24 +7,26 @@ candidate of the model passes, the task's template text is used, and the answer 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from functools import partial
 from random import Random
 from statistics import fmean
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from edgegen import decode, grounding, licensing, safety, selection, slots, tasks
-from edgegen.decode import Decoder
+from edgegen import grounding, licensing, safety, selection, slots, tasks
 from edgegen.domain import Fact, Request, Section
-from edgegen.engine.loop import Engine
-from edgegen.engine.sampling import SamplingOptions
-from edgegen.engine.scheduler import Job
+from edgegen.engine.options import SamplingOptions
 from edgegen.errors import BusyError, DataError, EngineError, OptionError, PromptTooLongError
 from edgegen.grounding import Claim, Violation
 from edgegen.licensing import Scopes, Table
 from edgegen.slots import Prompt, Segment
 from edgegen.tasks import Task
+
+if TYPE_CHECKING:  # templates alone need no numpy
+    from edgegen.decode import Decoder
+    from edgegen.engine.loop import Engine, Generation, Job
 
 _ENOUGH = 2  # finished candidates to choose from: the slowest are not worth the wait
 _INSTANT_S = 1e-3
@@ -35,6 +37,8 @@ _FORCED, _FORCED_SLOT = -6.0, -4.5
 _UNLIKELY = -1.5
 """Mean log-probability of a sentence that the model itself hardly believes in."""
 Source = Literal["model", "template"]
+Watch = Callable[["Future[Generation]"], object]
+"""Is given the future of each job that an explanation makes; cancelling it ends the explanation with CancelledError."""
 
 
 @dataclass(frozen=True)
@@ -132,11 +136,11 @@ class Explainer:
         Raises EngineError where the engine's model does not know edgegen's slots.
         """
         self._engine, self._without = engine, without
-        self._decoder = Decoder(engine.vocabulary, table) if engine else None
+        self._decoder = _decoder(engine, table) if engine else None
         if self._decoder and not self._decoder.knows_slots:
             raise EngineError("The model does not know edgegen's slot tokens. Use a pack that edgegen built.")
 
-    def explain(self, request: Request, options: ExplainOptions | None = None) -> Explanation:
+    def explain(self, request: Request, options: ExplainOptions | None = None, watch: Watch | None = None) -> Explanation:
         """A checked text for a request. Raises UsageError or DataError for a request that no text can be made of."""
         options = options or ExplainOptions()
         started = time.perf_counter()
@@ -151,7 +155,7 @@ class Explainer:
                 break
             left = options.deadline_s - (time.perf_counter() - started)
             try:
-                found, spent, written = self._candidates(prompt, task, replace(options, deadline_s=max(left, _INSTANT_S)))
+                found, spent, written = self._candidates(prompt, task, replace(options, deadline_s=max(left, _INSTANT_S)), watch)
             except (BusyError, PromptTooLongError, EngineError) as error:
                 note = str(error)
                 break
@@ -170,12 +174,15 @@ class Explainer:
         )  # fmt: skip
 
     def _candidates(
-        self, prompt: Prompt, task: Task, options: ExplainOptions
+        self, prompt: Prompt, task: Task, options: ExplainOptions, watch: Watch | None
     ) -> tuple[list[list[Segment] | None], dict[str, float], int]:
         if self._engine is None or self._decoder is None:
             raise EngineError(f"{self._without}; the text comes from the template.")
         job = self._job(self._engine, self._decoder, prompt, task, options)
-        generation = self._engine.submit(job).result()
+        future = self._engine.submit(job)
+        if watch is not None:
+            watch(future)
+        generation = future.result()
         timings = {"first_token_s": generation.timings.first_token_s or 0.0, "model_s": generation.timings.total_s}
         done = [c for c in generation if c.finish != "spare"]
         ranked = sorted(done, key=lambda c: -c.logprob / (len(c.tokens) + 1))
@@ -184,6 +191,9 @@ class Explainer:
 
     @staticmethod
     def _job(engine: Engine, decoder: Decoder, prompt: Prompt, task: Task, options: ExplainOptions) -> Job:
+        from edgegen import decode
+        from edgegen.engine.scheduler import Job
+
         end = decoder.end
         assert end is not None  # noqa: S101 - checked when the explainer was made
         ids = engine.encode(prompt.pieces)
@@ -203,6 +213,12 @@ class Explainer:
             ids, n, sampling, decoder.mask(prompt), frozenset({end}), veto=veto, keep=keep,
             enough=_ENOUGH, deadline_s=options.deadline_s,
         )  # fmt: skip
+
+
+def _decoder(engine: Engine, table: Table | None) -> Decoder:
+    from edgegen.decode import Decoder
+
+    return Decoder(engine.vocabulary, table)
 
 
 def _bare(request: Request) -> bool:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from edgegen.engine.backend import Batch, Logits, Mask
-from edgegen.engine.sampling import Constraint, Keep, Sampler, SamplingOptions, Veto
+from edgegen.engine.options import SamplingOptions
+from edgegen.engine.sampling import Constraint, Keep, Sampler, Veto
 from edgegen.errors import OptionError, PromptTooLongError
 
 Finish = Literal["stop", "length", "deadline", "setbacks", "spare"]
@@ -44,8 +45,10 @@ class Job:
     """So many setbacks end a candidate. At least 1."""
     enough: int | None = None
     """The job ends when so many candidates have stopped by themselves; None waits for all."""
-    on_token: Callable[[int, int], None] | None = None
-    """Called with candidate and token as they come, in the engine's thread: be quick. Does not go with `keep`."""
+    on_token: Callable[[int, int], bool | None] | None = None
+    """Called with candidate and token as they come, in the engine's thread: be quick. True ends the candidate after this token.
+
+    Does not go with `keep`."""
     deadline_s: float | None = None
     """Seconds after submission at which the job ends with what it has."""
 

@@ -219,7 +219,8 @@ class Worker:
             written = run.absorb(share.fed, logits)
             if run.job.on_token is not None:
                 for candidate, token in written:
-                    run.job.on_token(candidate, token)
+                    if run.job.on_token(candidate, token):
+                        run.candidates[candidate].finish = "stop"
         except CALLER_ERRORS as error:
             self._finish(ticket, error)
             return

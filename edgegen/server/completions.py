@@ -24,7 +24,7 @@ from starlette.responses import JSONResponse, Response
 
 from edgegen.engine.backend import Mask
 from edgegen.engine.loop import Engine, Generation, Job
-from edgegen.engine.sampling import SamplingOptions
+from edgegen.engine.options import SamplingOptions
 from edgegen.errors import EdgegenError, EngineError
 from edgegen.server.errors import BodyError, as_json, read_body
 from edgegen.server.explanations import event, sse

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from edgegen.domain import Request
-from edgegen.engine.sampling import SamplingOptions
+from edgegen.engine.options import SamplingOptions
 from edgegen.explain import ExplainOptions
 
 Priority = Literal["shopper", "batch"]
@@ -38,6 +38,8 @@ class Explained:
 
     record: Mapping[str, Any]
     pieces: Sequence[str]
+    pack: str | None = None
+    """The pack whose model was asked, as name@version; None where templates alone answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What is new of candidate `index`: whole characters, none of which can still become a stop."""
+    """What is new of candidate `index`: whole characters, none of which can still become a stop, and the tokens they end."""
 
     index: int
     text: str
@@ -86,6 +88,7 @@ class Written:
 
 
 Finish = Literal["stop", "length", "deadline"]
+"""A text ends with `length` after `max_new_tokens`, or earlier where the model's context ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +104,8 @@ class Ended:
     """The stop text that ended each candidate, where one did."""
     timings: Mapping[str, float] = field(default_factory=dict)
     """Seconds: queue_s, prompt_s, first_token_s, total_s."""
+    pack: str | None = None
+    """The pack whose model wrote, as name@version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +117,7 @@ class State:
     why: str = ""
     """Why it is not ready."""
     pack: Mapping[str, Any] | None = None
-    """Name, version and languages of the pack; name alone of a bare model. None where templates alone are served."""
+    """name, version, languages and label (name@version) of the pack; name and label of a bare model. None without a model."""
     explains: bool = False
     """Whether it can write explanations, or completes plain text only."""
     n_ctx: int = 0
@@ -126,13 +131,17 @@ class State:
     """Texts of the tokens `bos`, `eos` where the model has them."""
     restarts: int = 0
     """How often the engine's process was started again after it died."""
+    pid: int | None = None
+    """The engine's process, where it is one of its own."""
+    setting: str = ""
+    """The setting of llama.cpp in use, in words."""
 
 
 class Service(Protocol):
     """The engine as a front sees it. All calls come from one event loop.
 
-    A call that fails raises an EdgegenError: BusyError where the queue is full, EngineError where the engine died or there is
-    no model. Leaving a call early (cancelling the task, closing the generator) drops its work within a step.
+    A call that fails raises an EdgegenError: BusyError where the queue is full, UnavailableError where the engine died or
+    starts, or there is no model. Leaving a call early (cancelling the task, closing the generator) drops its work within a step.
     """
 
     @property
@@ -143,7 +152,7 @@ class Service(Protocol):
         """A checked text. While there is no engine it comes from the template, and the record says so."""
 
     def complete(self, call: Complete) -> AsyncGenerator[Written | Ended, None]:
-        """The texts as they are written; the last item is Ended."""
+        """The texts as they are written; the last item is Ended. The pack that writes is settled by the call itself."""
 
     async def tokenize(self, text: str, *, special: bool = False) -> list[tuple[int, str]]:
         """Tokens of a text: id and text of each, cut characters as in `Token.text`."""

@@ -11,7 +11,7 @@ import pytest
 from edgegen.engine.backend import Backend, Batch, Logits
 from edgegen.engine.llama import LlamaBackend, LlamaOptions
 from edgegen.engine.loop import Engine, Job
-from edgegen.engine.sampling import SamplingOptions
+from edgegen.engine.options import SamplingOptions
 from edgegen.errors import EngineError, NotFoundError, OptionError, PackError, PromptTooLongError
 from edgegen.slots import END, SPECIALS
 from tests.fakes.backend import FakeBackend

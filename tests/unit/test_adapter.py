@@ -29,7 +29,7 @@ from edgegen.engine.backend import Batch, Logits
 from edgegen.engine.gguf import read_header
 from edgegen.engine.llama import LlamaBackend, LlamaOptions
 from edgegen.engine.loop import Job
-from edgegen.engine.sampling import SamplingOptions
+from edgegen.engine.options import SamplingOptions
 from edgegen.errors import ConvertError, NotFoundError, PackError, UsageError
 from tests.fakes.checkpoints import PAIRS, build, make_checkpoint
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from edgegen.engine.backend import Batch, Logits
 from edgegen.engine.loop import Engine, Generation, Job
-from edgegen.engine.sampling import SamplingOptions
+from edgegen.engine.options import SamplingOptions
 from edgegen.engine.scheduler import Run, plan
 from edgegen.errors import BusyError, EngineError, OptionError, PackError, PromptTooLongError
 from edgegen.slots import END, Control
@@ -223,6 +223,19 @@ def test_tokens_are_told_as_they_come() -> None:
         job = Job([1], n=3, options=SHORT, on_token=lambda i, token: heard.setdefault(i, []).append(token))
         done = got(engine.submit(job))
     assert [tuple(heard[i]) for i in range(3)] == [c.tokens for c in done]
+
+
+def test_who_hears_a_token_may_end_its_candidate() -> None:
+    """The others go on; the job ends with the last."""
+    with Engine(FakeBackend) as engine:
+        heard: list[int] = []
+
+        def hear(candidate: int, token: int) -> bool:
+            heard.append(candidate)
+            return heard[-1] == 1 and heard.count(1) == 3
+
+        done = got(engine.submit(Job([1], n=2, options=SHORT, on_token=hear)))
+    assert [(len(c.tokens), c.finish) for c in done] == [(8, "length"), (3, "stop")]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgegen.engine.backend import Logits
-from edgegen.engine.sampling import Sampler, SamplingOptions, nucleus, top_candidates
+from edgegen.engine.options import SamplingOptions
+from edgegen.engine.sampling import Sampler, nucleus, top_candidates
 from edgegen.errors import EngineError, OptionError
 
 GREEDY = SamplingOptions(temperature=0)
