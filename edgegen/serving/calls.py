@@ -129,6 +129,10 @@ class State:
     """The Jinja template that the model brings for chats."""
     specials: Mapping[str, str] = field(default_factory=dict)
     """Texts of the tokens `bos`, `eos` where the model has them."""
+    starts_with_bos: bool = False
+    """The model expects `bos` before a prompt; the front puts it there."""
+    controls: frozenset[str] = frozenset()
+    """Texts of the control tokens: what is taken for one where a chat template writes it, and never in a user's words."""
     restarts: int = 0
     """How often the engine's process was started again after it died."""
     pid: int | None = None
