@@ -140,6 +140,11 @@ class Explainer:
         if self._decoder and not self._decoder.knows_slots:
             raise EngineError("The model does not know edgegen's slot tokens. Use a pack that edgegen built.")
 
+    @property
+    def has_model(self) -> bool:
+        """Whether a model writes, or templates alone."""
+        return self._engine is not None
+
     def explain(self, request: Request, options: ExplainOptions | None = None, watch: Watch | None = None) -> Explanation:
         """A checked text for a request. Raises UsageError or DataError for a request that no text can be made of."""
         options = options or ExplainOptions()

@@ -68,12 +68,16 @@ class Engine:
 
     def ask(self, question: Callable[[Backend], T]) -> T:
         """Call the backend in the engine's thread, between two steps, and wait for the answer."""
+        return self.post(question).result()
+
+    def post(self, question: Callable[[Backend], T]) -> Future[T]:
+        """`ask` that does not wait. What a question submits is admitted in the very step that follows it."""
         answer: Future[T] = Future()
         with self._wake:
             self._refuse_if_closed()
             self._asks.append(partial(_ask, answer, question))
             self._wake.notify()
-        return answer.result()
+        return answer
 
     def encode(self, pieces: Sequence[Piece]) -> list[int]:
         """Token ids of a prompt's pieces; text is never parsed for control tokens. Raises PackError for an unknown one."""
@@ -122,18 +126,22 @@ class Engine:
         try:
             while self._next(worker):
                 self._answer(backend)
+                self._take_in(worker)
                 worker.work()
         finally:
             self._end(worker, backend)
 
     def _next(self, worker: Worker) -> bool:
-        """Wait for something to do and take it in. False when it is time to end."""
+        """Wait for something to do. False when it is time to end."""
         with self._wake:
             while not (self._closing or self._inbox or self._asks or worker.waiting or worker.running):
                 self._wake.wait()
+            return not self._closing or (self._drain and bool(self._inbox or worker.waiting or worker.running))
+
+    def _take_in(self, worker: Worker) -> None:
+        with self._wake:
             worker.waiting.extend(self._inbox)
             self._inbox.clear()
-            return not self._closing or (self._drain and bool(worker.waiting or worker.running))
 
     def _answer(self, backend: Backend) -> None:
         with self._wake:
@@ -145,8 +153,7 @@ class Engine:
         """Leave nobody waiting, whatever ended the thread."""
         with self._wake:
             self._closing = True
-            worker.waiting.extend(self._inbox)
-            self._inbox.clear()
+        self._take_in(worker)
         self._answer(backend)
         worker.abandon(EngineError("The engine was closed before the job was done. Open the pack again."))
         backend.close()
