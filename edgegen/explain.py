@@ -216,7 +216,7 @@ class Explainer:
         keep = partial(_keep, decoder, prompt, task) if options.rewrite and sampling.temperature else None
         return Job(
             ids, n, sampling, decoder.mask(prompt), frozenset({end}), veto=veto, keep=keep,
-            enough=_ENOUGH, deadline_s=options.deadline_s,
+            enough=_ENOUGH, deadline_s=options.deadline_s, logprobs=0,
         )  # fmt: skip
 
 

@@ -6,13 +6,14 @@ Knows no sampling, no jobs and no llama.cpp. `llama.LlamaBackend` is the real on
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 
 Logits = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
+Ids = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,19 @@ class Batch:
     def wanted(self) -> int:
         """How many rows of logits it asks for."""
         return sum(entry.wanted for entry in self.entries)
+
+
+class Grammar(Protocol):
+    """How far a text has come along a grammar."""
+
+    def allows(self, ids: Ids) -> Mask:
+        """Which of these tokens may come next: bool [len(ids)]. A token that ends texts may where the text may end."""
+
+    def accept(self, token: int) -> None:
+        """Go on with a token that is allowed."""
+
+    def copy(self) -> Self:
+        """Another text that has come as far."""
 
 
 class Backend(Protocol):
@@ -79,6 +93,9 @@ class Backend(Protocol):
 
     def control_id(self, token: str) -> int | None:
         """The id of a control token given as text, or None where the model has none."""
+
+    def grammar(self, text: str) -> Grammar:
+        """A grammar in GBNF, at its beginning. Raises OptionError for one that cannot be read."""
 
     def decode(self, batch: Batch) -> Logits:
         """Run a batch; float32 [batch.wanted, n_vocab], the caller's to change. Raises EngineError."""

@@ -19,6 +19,7 @@ from edgegen.engine import adapter as adapters
 from edgegen.engine import native, wordpiece
 from edgegen.engine.backend import Batch, Entry, Logits
 from edgegen.engine.gguf import read_header
+from edgegen.engine.grammar import LlamaGrammar
 from edgegen.errors import EngineError, OptionError, PackError
 
 _BATCH = 256  # tokens llama.cpp takes at once
@@ -193,6 +194,10 @@ class LlamaBackend:
         """The id of a control token given as text."""
         ids = self.tokenize(token, special=True)
         return ids[0] if len(ids) == 1 and self.is_control(ids[0]) else None
+
+    def grammar(self, text: str) -> LlamaGrammar:
+        """A grammar in GBNF, at its beginning. Raises OptionError for one that cannot be read."""
+        return LlamaGrammar.read(self._lib, self._vocab, text)
 
     def _check_token(self, token: int) -> None:
         if not 0 <= token < self._n_vocab:

@@ -1,22 +1,28 @@
-"""Chooses the next token of each sequence from its logits. Pure: numpy and a seed, no clock, no model."""
+"""Chooses the next token of each sequence from its logits. Pure: numpy and a seed, no clock, no model.
+
+The likeliest few tokens are found first; temperature, top-p and the draw see only those. What costs a pass over the whole
+vocabulary is done only where it is asked for.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from edgegen.engine.backend import Logits, Mask
+from edgegen.engine.backend import Grammar, Ids, Logits, Mask
 from edgegen.engine.options import SamplingOptions
 from edgegen.errors import EngineError
 
-Ids = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-# Tokens kept at temperature 0 where top_k does not limit them: the next ones in the running after a veto.
+# Tokens kept at temperature 0 where top_k does not limit them: the next ones in the running after a refusal.
 _GREEDY_CANDIDATES = 40
+_NEVER = -100.0  # a bias of so much and less forbids the token
+_FEW = 8  # a mask that leaves less than one in so many tokens is cheaper to gather than to write
 
 
 Constraint = Callable[[tuple[int, ...]], Sequence[int]]
@@ -32,14 +38,62 @@ One more than is written takes the token; so many or fewer set the text back to 
 """
 
 
-class Sampler:
-    """The choices of one job: its options, its mask and one random generator for each of its sequences."""
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token that was chosen, and where they were asked for its log-probability and the likeliest tokens at its place.
 
-    def __init__(self, options: SamplingOptions, n: int, allow: Mask | None = None) -> None:
-        """`allow` is a mask over the vocabulary, True where a token may be chosen."""
-        self._options = options
-        self._blocked = None if allow is None or allow.all() else ~allow
+    Log-probabilities are the model's own, of its whole distribution: before mask, bias, penalties, temperature and top-p.
+    """
+
+    id: int
+    logprob: float | None = None
+    top: tuple[tuple[int, float], ...] = ()
+    """Ids and log-probabilities, likeliest first."""
+
+
+@dataclass(slots=True)
+class Outlook:
+    """What may come next in each row: its likeliest tokens that are allowed, likeliest first, and their weights added up."""
+
+    ids: Ids
+    values: Floats
+    totals: Floats
+    logits: Logits
+    """After bias and penalties."""
+    own: Logits
+    """As the model gave them, where the chosen token may be found."""
+    log_total: Floats | None
+    top: tuple[Ids, Floats] | None
+
+
+class Sampler:
+    """The choices of one job: its options, its mask, one random generator and one grammar for each of its sequences."""
+
+    def __init__(
+        self,
+        options: SamplingOptions,
+        n: int,
+        allow: Mask | None = None,
+        *,
+        logprobs: int | None = None,
+        bias: Mapping[int, float] | None = None,
+        grammar: Grammar | None = None,
+        veto: Veto | None = None,
+    ) -> None:
+        """`allow` is a mask over the vocabulary, True where a token may be chosen; `bias` is added to logits.
+
+        A token that `veto` refuses is drawn again, without it, as long as there is another. `logprobs` asks for the chosen
+        token's log-probability and those of so many of the likeliest; None asks for none and costs nothing.
+        """
+        self._options, self._logprobs, self._veto = options, logprobs, veto
+        self._bias = np.array(list(bias or {}), dtype=np.int64), np.array(list((bias or {}).values()), dtype=np.float32)
+        self._bias[1][self._bias[1] <= _NEVER] = -np.inf
+        self._allow = None if allow is None or allow.all() else allow
+        few = self._allow is not None and self._allow.sum() * _FEW < len(self._allow) * (_FEW - 1)
+        self._among = np.flatnonzero(self._allow) if self._allow is not None and few else None
+        self._blocked = np.flatnonzero(~self._allow) if self._allow is not None and not few else None
         self._generators = [np.random.Generator(np.random.PCG64((options.seed, i))) for i in range(n)]
+        self._grammars = [grammar, *(grammar.copy() for _ in range(n - 1))] if grammar else []
 
     def pick(
         self,
@@ -47,94 +101,203 @@ class Sampler:
         rows: Sequence[int],
         written: Sequence[Sequence[int]],
         allowed: Sequence[Sequence[int]] | None = None,
-        veto: Veto | None = None,
-    ) -> tuple[Ids, Floats]:
-        """One token and its log-probability for each row of logits; `logits` is changed.
+    ) -> list[Token | None]:
+        """One token for each row of logits, which are changed; None where the grammar lets nothing follow.
 
-        Row i belongs to sequence rows[i], which has written[i] so far and may go on with allowed[i] only. A token that
-        `veto` refuses is drawn again, without it, as long as there is another. The log-probability is the model's own, of
-        its whole distribution: before the mask, the constraint, temperature and top-p.
+        Row i belongs to sequence rows[i], which has written[i] so far and may go on with allowed[i] only.
         """
-        total = _log_sum_exp(logits)
-        if self._blocked is not None:
-            np.copyto(logits, -np.inf, where=self._blocked)
-        for i, text in enumerate(written):
-            _discourage(logits[i], text, self._options)
-        if allowed is not None:
-            for i, next_ids in enumerate(allowed):
-                _keep_only(logits[i], next_ids)
-        ids, values = top_candidates(logits, self._options.top_k or self._width(logits))
-        chosen = self._draw(values, rows)
-        for i, row in enumerate(rows if veto else ()):
-            while veto and np.isfinite(values[i, 1:2]).all() and veto(written[i], int(ids[i, chosen[i]])):
-                for array in (ids, values):
-                    array[i] = _at_the_end(array[i], int(chosen[i]))
-                values[i, -1] = -np.inf
-                chosen[i] = self._draw(values[i : i + 1], [row])[0]
-        at = np.arange(len(rows))
-        return ids[at, chosen], values[at, chosen] - total
+        outlook = self.look(logits, written, allowed)
+        return [self.draw(outlook, i, row, text) for i, (row, text) in enumerate(zip(rows, written, strict=True))]
 
-    def _width(self, logits: Logits) -> int:
-        return _GREEDY_CANDIDATES if self._options.temperature == 0 else int(logits.shape[1])
+    def look(self, logits: Logits, written: Sequence[Sequence[int]], allowed: Sequence[Sequence[int]] | None = None) -> Outlook:
+        """The part of `pick` that needs no draw, for all rows at once; `logits` is changed.
 
-    def _draw(self, values: Floats, rows: Sequence[int]) -> Ids:
+        For a draft, row i + 1 may belong to the text of row i with one more token: draw from it if that token came.
+        """
+        own, log_total, top = logits, None, None
+        if self._logprobs is not None:
+            log_total = _log_sum_exp(logits)
+            top = top_candidates(logits, self._logprobs) if self._logprobs else None
+            if self._options.looks_back or len(self._bias[0]):
+                own = logits.copy()
+        if len(self._bias[0]):
+            logits[:, self._bias[0]] += self._bias[1]
+        for row, text in zip(logits, written, strict=True) if self._options.looks_back else ():
+            _discourage(row, text, self._options)
+        ids, values = self._candidates(logits, allowed)
+        return Outlook(ids, values, self._totals(values), logits, own, log_total, top)
+
+    def draw(self, outlook: Outlook, at: int, row: int, text: Sequence[int]) -> Token | None:
+        """The token of sequence `row` in row `at` of an outlook; None where the grammar lets nothing follow `text`."""
+        token = self._choose(outlook.ids[at], outlook.values[at], outlook.totals[at], row, text)
+        if self._grammars:
+            grammar = self._grammars[row]
+            if not grammar.allows(np.array([token]))[0]:
+                narrowed = self._narrowed(outlook, at, grammar)
+                if narrowed is None:
+                    return None
+                token = self._choose(*narrowed, self._totals(narrowed[1][None])[0], row, text)
+            grammar.accept(token)
+        if outlook.log_total is None:
+            return Token(token)
+        total, top = outlook.log_total[at], outlook.top
+        beside = () if top is None else tuple(zip(top[0][at].tolist(), (top[1][at] - total).tolist(), strict=True))
+        return Token(token, float(outlook.own[at, token] - total), beside)
+
+    def _choose(self, ids: Ids, values: Floats, totals: Floats, row: int, text: Sequence[int]) -> int:
+        at = self._spin(totals, row)
+        while self._veto and len(values) > 1 and values[1] > -np.inf and self._veto(text, int(ids[at])):
+            ids, values = np.delete(ids, at), np.delete(values, at)
+            at = self._spin(self._totals(values[None])[0], row)
+        return int(ids[at])
+
+    def _spin(self, totals: Floats, row: int) -> int:
         if self._options.temperature == 0:
-            return np.zeros(len(rows), dtype=np.int64)
-        weights = np.exp(_log_softmax(values / self._options.temperature))
-        weights = nucleus(weights, self._options.top_p)
-        points = np.array([self._generators[row].random() for row in rows])
-        total = np.cumsum(weights, axis=1)
-        chosen = (total <= (points * total[:, -1])[:, None]).sum(axis=1)
+            return 0
+        point = self._generators[row].random() * totals[-1]
         # Rounding may put a point at the very end, where the weights are zero.
-        last = (weights > 0).sum(axis=1) - 1
-        result: Ids = np.minimum(chosen, last)
+        return min(int(totals.searchsorted(point, "right")), int(totals.searchsorted(totals[-1], "left")))
+
+    def _totals(self, values: Floats) -> Floats:
+        options = self._options
+        if options.temperature == 0:
+            return values
+        weights = np.exp((values - values[:, :1]) / options.temperature)
+        if options.top_p < 1:
+            weights = nucleus(weights, options.top_p)
+        if options.min_p:
+            weights[weights < options.min_p] = 0
+        result: Floats = np.cumsum(weights, axis=1)
         return result
+
+    def _candidates(self, logits: Logits, allowed: Sequence[Sequence[int]] | None) -> tuple[Ids, Floats]:
+        if allowed is not None:
+            return self._within(logits, allowed)
+        if self._among is not None:
+            ids, values = top_candidates(logits.take(self._among, axis=1), self._width(len(self._among)))
+            return self._among[ids], _checked(values)
+        if self._blocked is not None:
+            logits[:, self._blocked] = -np.inf
+        ids, values = top_candidates(logits, self._width(logits.shape[1]))
+        return ids, _checked(values)
+
+    def _width(self, most: int) -> int:
+        """How many candidates are needed: one at temperature 0 where nothing refuses it."""
+        if self._options.temperature == 0:
+            return min(self._options.top_k or _GREEDY_CANDIDATES, most) if self._veto or self._grammars else 1
+        return min(self._options.top_k or most, most)
+
+    def _within(self, logits: Logits, allowed: Sequence[Sequence[int]]) -> tuple[Ids, Floats]:
+        """The candidates where each row may go on with a few tokens only; rows with fewer are filled with impossible ones."""
+        values = np.full((len(allowed), max(map(len, allowed))), -np.inf, dtype=np.float32)
+        ids = np.zeros(values.shape, dtype=np.int64)
+        for i, few in enumerate(allowed):
+            ids[i, : len(few)] = few
+            values[i, : len(few)] = logits[i, ids[i, : len(few)]]
+        if self._allow is not None:
+            values[~self._allow[ids]] = -np.inf
+        order, found = top_candidates(values, self._width(values.shape[1]))
+        return np.take_along_axis(ids, order, axis=1), _checked(found)
+
+    def _narrowed(self, outlook: Outlook, at: int, grammar: Grammar) -> tuple[Ids, Floats] | None:
+        """What the grammar leaves of a row's candidates; of all its tokens where it leaves none of those."""
+        fitting = grammar.allows(outlook.ids[at]) & (outlook.values[at] > -np.inf)
+        if fitting.any():
+            return outlook.ids[at][fitting], outlook.values[at][fitting]
+        row = outlook.logits[at]
+        ids = np.arange(len(row)) if self._among is None else self._among
+        ids = ids[np.isfinite(row[ids])]
+        ids = ids[grammar.allows(ids)]
+        if not len(ids):
+            return None
+        order, values = top_candidates(row[None, ids], self._width(len(ids)))
+        return ids[order[0]], values[0]
 
 
 def top_candidates(logits: Logits, k: int) -> tuple[Ids, Floats]:
-    """The `k` likeliest tokens of each row, likeliest first and the lower id first among equals: ids and logits."""
-    width = logits.shape[1]
+    """The `k` likeliest tokens of each row, likeliest first and the lower id first among equals: ids and logits.
+
+    The highest of each of many small groups come first: only a group that has one of the k highest of those can hold one of
+    the k likeliest.
+    """
+    n, width = logits.shape
+    k = min(k, width)
+    if k == 1:
+        first = logits.argmax(axis=1)[:, None]
+        return first, np.take_along_axis(logits, first, axis=1).astype(np.float64)
+    size = int(math.sqrt(width / k))
+    if size < 4:
+        ids = _highest(logits, k)
+        return ids, np.take_along_axis(logits, ids, axis=1).astype(np.float64)
+    # Group j has the ids j, j + groups, j + 2 * groups, ...: so the maxima are taken along whole lines of memory.
+    groups = width // size
+    inside = logits[:, : groups * size].reshape(n, size, groups)
+    best = _highest(inside.max(axis=1), k, ties=True)
+    ids = (best[:, None, :] + groups * np.arange(size)[:, None]).reshape(n, -1)
+    rest = np.broadcast_to(np.arange(groups * size, width), (n, width - groups * size))
+    ids = np.sort(np.concatenate([ids, rest], axis=1), axis=1)
+    values = np.take_along_axis(logits, ids, axis=1)
+    order = _highest(values, k)
+    return np.take_along_axis(ids, order, axis=1), np.take_along_axis(values, order, axis=1).astype(np.float64)
+
+
+def _highest(values: Logits, k: int, *, ties: bool = False) -> Ids:
+    """Where the `k` highest of each row stand, highest first and the first among equals; with `ties` all equal to the last."""
+    width = values.shape[1]
     if k < width:
-        ids = np.sort(np.argpartition(logits, width - k, axis=1)[:, width - k :], axis=1)
+        at = np.argpartition(values, width - k, axis=1)[:, width - k :]
+        lowest = np.take_along_axis(values, at[:, :1], axis=1)
+        count = int((values >= lowest).sum(axis=1).max())
+        if count > k:
+            at = np.argpartition(values, width - count, axis=1)[:, width - count :] if count < width else _all(values)
+        if ties:
+            return at
+        at = np.sort(at, axis=1)
     else:
-        ids = np.broadcast_to(np.arange(width), logits.shape)
-    values = np.take_along_axis(logits, ids, axis=1).astype(np.float64)
-    if not np.isfinite(values).any(axis=1).all():
+        at = _all(values)
+    order = np.argsort(-np.take_along_axis(values, at, axis=1), axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(at, order, axis=1)
+
+
+def _all(values: Logits) -> Ids:
+    return np.broadcast_to(np.arange(values.shape[1]), values.shape)
+
+
+def _checked(values: Floats) -> Floats:
+    if not (values[:, 0] > -np.inf).all() or not (values < np.inf).all():
+        if np.isnan(values).any() or (values == np.inf).any():
+            raise EngineError("The model gave logits that are not numbers. Verify the pack, and run edgegen doctor.")
         raise EngineError("No token may be chosen: the mask or the constraint forbids all of them. Widen it.")
-    order = np.argsort(-values, axis=1, kind="stable")
-    return np.take_along_axis(ids, order, axis=1).astype(np.int64), np.take_along_axis(values, order, axis=1)
+    return values
 
 
 def nucleus(weights: Floats, top_p: float) -> Floats:
-    """Rows of descending probabilities with zeros after those that reach `top_p` together."""
+    """Rows of descending weights with zeros after those that reach `top_p` of their sum together."""
     if top_p >= 1:
         return weights
-    before = np.cumsum(weights, axis=1) - weights
-    kept: Floats = np.where(before < top_p, weights, 0.0)
+    totals = np.cumsum(weights, axis=1)
+    kept: Floats = np.where(totals - weights < top_p * totals[:, -1:], weights, 0.0)
     return kept
 
 
-def _at_the_end(row: npt.NDArray[Any], at: int) -> npt.NDArray[Any]:
-    return np.append(np.delete(row, at), row[at])
-
-
 def _log_sum_exp(logits: Logits) -> Floats:
-    highest = logits.max(axis=1)
-    result: Floats = highest + np.log(np.exp(logits - highest[:, None]).sum(axis=1, dtype=np.float64))
-    return result
-
-
-def _log_softmax(values: Floats) -> Floats:
-    shifted = values - values.max(axis=1, keepdims=True)
-    result: Floats = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    """One row after another, because a row stays in the processor's cache."""
+    result = np.empty(len(logits))
+    room = np.empty(logits.shape[1], dtype=np.float32)
+    for i, row in enumerate(logits):
+        highest = row.max()
+        np.exp(np.subtract(row, highest, out=room), out=room)
+        result[i] = highest + math.log(room.sum())
     return result
 
 
 def _discourage(row: npt.NDArray[np.float32], text: Sequence[int], options: SamplingOptions) -> None:
-    if options.repeat_penalty != 1 and text:
-        seen = np.unique(np.asarray(text, dtype=np.int64))
-        values = row[seen]
-        row[seen] = np.where(values > 0, values / options.repeat_penalty, values * options.repeat_penalty)
+    if not text:
+        return
+    seen, counts = np.unique(np.asarray(text, dtype=np.int64), return_counts=True)
+    values = row[seen]
+    values = np.where(values > 0, values / options.repeat_penalty, values * options.repeat_penalty)
+    row[seen] = values - counts * options.frequency_penalty - options.presence_penalty
     if options.no_repeat_ngram:
         row[_repeats(text, options.no_repeat_ngram)] = -np.inf
 
@@ -144,10 +307,3 @@ def _repeats(text: Sequence[int], n: int) -> list[int]:
     if len(text) < n:
         return []
     return [text[i + n - 1] for i in range(len(text) - n + 1) if tuple(text[i : i + n - 1]) == tail]
-
-
-def _keep_only(row: npt.NDArray[np.float32], ids: Sequence[int]) -> None:
-    at = np.asarray(ids, dtype=np.int64)
-    values = row[at]
-    row[:] = -np.inf
-    row[at] = values

@@ -6,13 +6,14 @@ candidates of a job share the prompt's cells in the cache.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from edgegen.engine.backend import Batch, Logits, Mask
-from edgegen.engine.options import SamplingOptions
-from edgegen.engine.sampling import Constraint, Keep, Sampler, Veto
+from edgegen.engine.backend import Batch, Grammar, Logits, Mask
+from edgegen.engine.options import Priority, SamplingOptions
+from edgegen.engine.sampling import Constraint, Keep, Sampler, Token, Veto
 from edgegen.errors import OptionError, PromptTooLongError
 
 Finish = Literal["stop", "length", "deadline", "setbacks", "spare"]
@@ -45,12 +46,22 @@ class Job:
     """So many setbacks end a candidate. At least 1."""
     enough: int | None = None
     """The job ends when so many candidates have stopped by themselves; None waits for all."""
-    on_token: Callable[[int, int], bool | None] | None = None
+    on_token: Callable[[int, Token], bool | None] | None = None
     """Called with candidate and token as they come, in the engine's thread: be quick. True ends the candidate after this token.
 
     Does not go with `keep`."""
     deadline_s: float | None = None
     """Seconds after submission at which the job ends with what it has."""
+    logprobs: int | None = None
+    """So many of the likeliest tokens are told beside each token, with log-probabilities; None computes none. 0 to 20."""
+    bias: Mapping[int, float] = field(default_factory=dict)
+    """Added to the logits of tokens; -100 and less forbids."""
+    grammar: str | None = None
+    """GBNF that every text follows; it ends where the grammar lets nothing follow."""
+    priority: Priority = "shopper"
+    """Whose turn it is first."""
+    draft: bool = True
+    """Whether tokens may be drafted where it pays; the texts are the same without."""
 
     def __post_init__(self) -> None:
         """Check what does not depend on the model. Raises OptionError."""
@@ -66,13 +77,22 @@ class Job:
             raise OptionError(f"deadline_s must be above 0, got {self.deadline_s}")
         if self.allow is not None and not self.allow.any():
             raise OptionError("The mask allows no token at all. Allow at least one.")
+        self._check_sampling()
+
+    def _check_sampling(self) -> None:
+        if self.logprobs is not None and not 0 <= self.logprobs <= 20:
+            raise OptionError(f"logprobs must be in [0, 20], got {self.logprobs}")
+        if any(not math.isfinite(value) for value in self.bias.values()):
+            raise OptionError("bias must be made of finite numbers. Use -100 to forbid a token.")
+        if self.grammar is not None and (self.keep is not None or self.constraint is not None):
+            raise OptionError("grammar goes neither with keep nor with constraint. Leave one of them out.")
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
     """One text: its tokens without the stop token, why it ended, the sum and the lowest of its log-probabilities.
 
-    `setbacks` says how often it was set back.
+    Both are 0 where the job asked for none. `setbacks` says how often it was set back.
     """
 
     tokens: tuple[int, ...]
@@ -107,6 +127,8 @@ class Limits:
             )
         if job.allow is not None and job.allow.shape != (self.n_vocab,):
             raise OptionError(f"The mask has shape {job.allow.shape}, but the vocabulary has {self.n_vocab} tokens.")
+        if bad := [token for token in job.bias if not 0 <= token < self.n_vocab]:
+            raise OptionError(f"bias names token {bad[0]}, but the vocabulary has {self.n_vocab} tokens, from 0 on.")
 
 
 def cells(job: Job) -> int:
@@ -144,11 +166,14 @@ class Candidate:
 class Run:
     """A job with sequences: how far its prompt is decoded and how far each candidate is written."""
 
-    def __init__(self, job: Job, seqs: Sequence[int], decoded: int = 0) -> None:
-        """`decoded` tokens of the prompt are in the cache of `seqs` already."""
+    def __init__(self, job: Job, seqs: Sequence[int], decoded: int = 0, grammar: Grammar | None = None) -> None:
+        """`decoded` tokens of the prompt are in the cache of `seqs` already; `grammar` is the job's, at its beginning."""
         self.job, self.decoded = job, decoded
         self.candidates = [Candidate(seq) for seq in seqs]
-        self._sampler = Sampler(job.options, job.n, job.allow)
+        wanted = 0 if job.logprobs is None and job.keep is not None else job.logprobs  # `keep` judges by them
+        self._sampler = Sampler(
+            job.options, job.n, job.allow, logprobs=wanted, bias=job.bias, grammar=grammar, veto=job.veto
+        )
 
     @property
     def seqs(self) -> tuple[int, ...]:
@@ -173,7 +198,7 @@ class Run:
         """The position of the token that a candidate decodes next: its last, or the prompt's."""
         return self.decoded + len(candidate.tokens) - 1
 
-    def absorb(self, fed: int, logits: Logits) -> list[tuple[int, int]]:
+    def absorb(self, fed: int, logits: Logits) -> list[tuple[int, Token]]:
         """Take the outcome of a step: `fed` prompt tokens, or one token of each live candidate.
 
         `logits` has a row for each live candidate, or one for all where the prompt ended. Returns (candidate, token)
@@ -186,7 +211,7 @@ class Run:
         rows = logits.repeat(len(live), axis=0) if fed else logits
         return self._write(live, rows)
 
-    def _write(self, live: list[int], rows: Logits) -> list[tuple[int, int]]:
+    def _write(self, live: list[int], rows: Logits) -> list[tuple[int, Token]]:
         allowed = None
         if self.job.constraint is not None:
             offers = {i: self.job.constraint(tuple(self.candidates[i].tokens)) for i in live}
@@ -198,28 +223,31 @@ class Run:
         if not live:
             return []
         texts = [self.candidates[i].tokens for i in live]
-        ids, logprobs = self._sampler.pick(rows, live, texts, allowed, self.job.veto)
-        written = [self._append(i, int(token), float(logprob)) for i, token, logprob in zip(live, ids, logprobs, strict=True)]
+        picked = self._sampler.pick(rows, live, texts, allowed)
+        written = [(i, self._append(i, token)) for i, token in zip(live, picked, strict=True)]
         if self.job.enough and sum(c.finish == "stop" for c in self.candidates) >= self.job.enough:
             for candidate in self.candidates:
                 candidate.finish = candidate.finish or "spare"
         return [(i, token) for i, token in written if token is not None]
 
-    def _append(self, i: int, token: int, logprob: float) -> tuple[int, int | None]:
+    def _append(self, i: int, token: Token | None) -> Token | None:
         candidate, job = self.candidates[i], self.job
         candidate.stale = False
-        candidate.logprobs.append(logprob)
-        stays = job.keep(candidate.tokens, token, candidate.logprobs) if job.keep else len(candidate.tokens) + 1
+        if token is None:  # the grammar lets nothing follow
+            candidate.finish = "stop"
+            return None
+        candidate.logprobs.append(token.logprob or 0.0)
+        stays = job.keep(candidate.tokens, token.id, candidate.logprobs) if job.keep else len(candidate.tokens) + 1
         if stays <= len(candidate.tokens):
             candidate.set_back(stays, job.patience)
-            return i, None
-        if token in self.job.stop_ids:
+            return None
+        if token.id in self.job.stop_ids:
             candidate.finish = "stop"
-            return i, None
-        candidate.tokens.append(token)
+            return None
+        candidate.tokens.append(token.id)
         if len(candidate.tokens) == self.job.options.max_new_tokens:
             candidate.finish = "length"
-        return i, token
+        return token
 
 
 @dataclass(frozen=True, slots=True)

@@ -152,9 +152,14 @@ class Worker:
         """Give sequences to waiting tickets, first come first served, as long as they fit."""
         while self.waiting and self._fits(self.waiting[0].job):
             ticket = self.waiting.popleft()
+            try:
+                grammar = None if ticket.job.grammar is None else self._backend.grammar(ticket.job.grammar)
+            except EdgegenError as error:
+                ticket.resolve(error, self._clock())
+                continue
             seqs = [self._free.pop(0) for _ in range(ticket.job.n)]
             ticket.reused = self._reuse(ticket.job.prompt, seqs)
-            ticket.run, ticket.started_s = Run(ticket.job, seqs, ticket.reused), self._clock()
+            ticket.run, ticket.started_s = Run(ticket.job, seqs, ticket.reused, grammar), self._clock()
             self.running.append(ticket)
 
     def _fits(self, job: Job) -> bool:

@@ -130,7 +130,7 @@ class _Run:
         self._pieces, self._prompt = engine.vocabulary.pieces, len(prompt)
         self.texts = [Text(wanted.stops) for _ in range(wanted.n)]
         self.future: Future[Generation] = engine.submit(
-            Job(prompt, wanted.n, wanted.options, allow[0], allow[1], on_token=lambda i, token: self._put((i, token)))
+            Job(prompt, wanted.n, wanted.options, allow[0], allow[1], on_token=lambda i, token: self._put((i, token.id)))
         )
         self.future.add_done_callback(lambda _: self._put(None))
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from edgegen.engine.backend import Backend, Mask
 from edgegen.engine.loop import Engine, Generation, Job
+from edgegen.engine.sampling import Token as Chosen
 from edgegen.engine.worker import CALLER_ERRORS
 from edgegen.errors import EdgegenError, EngineError, OptionError, PromptTooLongError
 from edgegen.explain import Explainer
@@ -196,12 +197,14 @@ class _Completing:
         options = replace(call.options, max_new_tokens=min(call.options.max_new_tokens, max(room, 1)))
         stop_ids = frozenset[int]() if call.ignore_end else self._runner.ends
         return Job(
-            ids, call.n, options, self._runner.allow(call), stop_ids, on_token=self._on_token, deadline_s=call.deadline_s
+            ids, call.n, options, self._runner.allow(call), stop_ids, on_token=self._on_token, deadline_s=call.deadline_s,
+            logprobs=call.logprobs, bias=call.bias, grammar=call.grammar, priority=call.priority,
         )  # fmt: skip
 
-    def _on_token(self, candidate: int, token: int) -> bool:
-        text = self._texts[candidate]
-        written = text.feed(Token(token, self._runner.text(token)), self._pieces[token])
+    def _on_token(self, candidate: int, token: Chosen) -> bool:
+        text, named = self._texts[candidate], self._runner.text
+        top = tuple((id_, named(id_), logprob) for id_, logprob in token.top)
+        written = text.feed(Token(token.id, named(token.id), token.logprob, top), self._pieces[token.id])
         if written is not None:
             self._tell(written)
         return text.stop is not None

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from edgegen.engine.backend import Batch, Logits
 from edgegen.engine.loop import Engine, Generation, Job
 from edgegen.engine.options import SamplingOptions
+from edgegen.engine.sampling import Token
 from edgegen.engine.scheduler import Run, plan
 from edgegen.errors import BusyError, EngineError, OptionError, PackError, PromptTooLongError
 from edgegen.slots import END, Control
@@ -166,7 +167,7 @@ def test_deadline_ends_with_what_there_is() -> None:
     """A late job gives what it has and says so, whether it ran or still waited."""
     now = [0.0]
 
-    def tick(candidate: int, token: int) -> None:
+    def tick(candidate: int, token: Token) -> None:
         now[0] += 1
 
     with Engine(FakeBackend, clock=lambda: now[0]) as engine:
@@ -204,7 +205,7 @@ def test_a_callers_fault_fails_only_its_job() -> None:
     def fault(*_: object) -> Sequence[int]:
         raise KeyError("caller")
 
-    def deaf(candidate: int, token: int) -> None:
+    def deaf(candidate: int, token: Token) -> None:
         fault(candidate, token)
 
     with Engine(FakeBackend) as engine:
@@ -220,7 +221,7 @@ def test_tokens_are_told_as_they_come() -> None:
     """What on_token hears is what the completions hold."""
     heard: dict[int, list[int]] = {}
     with Engine(FakeBackend) as engine:
-        job = Job([1], n=3, options=SHORT, on_token=lambda i, token: heard.setdefault(i, []).append(token))
+        job = Job([1], n=3, options=SHORT, on_token=lambda i, token: heard.setdefault(i, []).append(token.id))
         done = got(engine.submit(job))
     assert [tuple(heard[i]) for i in range(3)] == [c.tokens for c in done]
 
@@ -230,7 +231,7 @@ def test_who_hears_a_token_may_end_its_candidate() -> None:
     with Engine(FakeBackend) as engine:
         heard: list[int] = []
 
-        def hear(candidate: int, token: int) -> bool:
+        def hear(candidate: int, token: Token) -> bool:
             heard.append(candidate)
             return heard[-1] == 1 and heard.count(1) == 3
 
