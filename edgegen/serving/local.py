@@ -10,7 +10,7 @@ from typing import Any
 from edgegen.engine.loop import Engine
 from edgegen.explain import Explainer
 from edgegen.serving.calls import Complete, Ended, Explain, Explained, State, Written
-from edgegen.serving.runner import Leave, Runner, Tell
+from edgegen.serving.runner import Leave, Runner, Tell, describe
 
 
 class LocalService:
@@ -54,12 +54,6 @@ class LocalService:
     def close(self) -> None:
         """End the threads. The engine stays open."""
         self._runner.close()
-
-
-def describe(engine: Engine, pack: Mapping[str, Any] | None = None, **more: Any) -> State:
-    """What is known of an engine's model; `more` are further fields of State."""
-    limits, known = engine.limits, {"label": pack["name"], **pack} if pack else None
-    return State(True, pack=known, n_ctx=limits.n_ctx, n_vocab=limits.n_vocab, most_texts=limits.sequences, **more)
 
 
 async def _stream(begin: Callable[[Tell], Leave]) -> AsyncGenerator[Any, None]:

@@ -22,7 +22,7 @@ from edgegen.engine.sampling import Token as Chosen
 from edgegen.engine.worker import CALLER_ERRORS
 from edgegen.errors import EdgegenError, EngineError, OptionError, PromptTooLongError
 from edgegen.explain import Explainer
-from edgegen.serving.calls import Complete, Ended, Explain, Explained, Finish, Part, Token
+from edgegen.serving.calls import Complete, Ended, Explain, Explained, Finish, Part, State, Token
 from edgegen.serving.pool import Pool
 from edgegen.serving.texts import Text
 from edgegen.slots import END
@@ -117,6 +117,12 @@ class Runner:
             (False, True): all_but(controls | self.ends),
             (True, True): all_but(self.ends),
         }
+
+
+def describe(engine: Engine, pack: Mapping[str, Any] | None = None, **more: Any) -> State:
+    """What is known of an engine's model; `more` are further fields of State."""
+    limits, known = engine.limits, {"label": pack["name"], **pack} if pack else None
+    return State(True, pack=known, n_ctx=limits.n_ctx, n_vocab=limits.n_vocab, most_texts=limits.sequences, **more)
 
 
 class _Explaining:

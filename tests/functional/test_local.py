@@ -106,7 +106,8 @@ async def test_writes_controls_and_goes_on_beyond_the_end_only_where_asked() -> 
         service = LocalService(Explainer(engine), engine)
         call = Complete((Part("<|text|>", special=True),), options=replace(GREEDY, max_new_tokens=6))
         plain, controls, beyond = [
-            await collect(service, replace(call, write_controls=a, ignore_end=b)) for a, b in ((False, False), (True, False), (True, True))
+            await collect(service, replace(call, write_controls=a, ignore_end=b))
+            for a, b in ((False, False), (True, False), (True, True))
         ]
         assert "<|v1|>" not in plain[0][0] and controls[0] == ["a<|v1|>b"] and controls[1].finishes == ("stop",)
         assert beyond[0][0].startswith("a<|v1|>b") and beyond[1].completion_tokens == 6
