@@ -5,6 +5,7 @@ Knows no sampling, no jobs and no llama.cpp. `llama.LlamaBackend` is the real on
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, Self
 
@@ -16,34 +17,40 @@ Mask = npt.NDArray[np.bool_]
 Ids = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One token of a batch: where it goes, whose it is (several sequences may share it), whether its logits are wanted."""
-
-    token: int
-    pos: int
-    seqs: tuple[int, ...]
-    wanted: bool = False
-
-
 @dataclass(slots=True)
 class Batch:
-    """Tokens to decode together, in order. Each sequence's tokens continue where its cache ends."""
+    """Tokens to decode together, in order, as columns. Each sequence's tokens continue where its cache ends."""
 
-    entries: list[Entry] = field(default_factory=list)
+    tokens: list[int] = field(default_factory=list)
+    positions: list[int] = field(default_factory=list)
+    seqs: list[tuple[int, ...]] = field(default_factory=list)
+    """Whose each token is; those that share one share its cell."""
+    outputs: list[bool] = field(default_factory=list)
+    """Whether the logits after each token are wanted."""
 
     def add(self, token: int, pos: int, seqs: tuple[int, ...], *, wanted: bool = False) -> None:
         """Append one token."""
-        self.entries.append(Entry(token, pos, seqs, wanted))
+        self.tokens.append(token)
+        self.positions.append(pos)
+        self.seqs.append(seqs)
+        self.outputs.append(wanted)
+
+    def extend(self, tokens: Sequence[int], start: int, seqs: tuple[int, ...]) -> None:
+        """Append tokens in a row, no logits of which are wanted."""
+        n = len(tokens)
+        self.tokens.extend(tokens)
+        self.positions.extend(range(start, start + n))
+        self.seqs.extend([seqs] * n)
+        self.outputs.extend([False] * n)
 
     def __len__(self) -> int:
         """How many tokens it holds."""
-        return len(self.entries)
+        return len(self.tokens)
 
     @property
     def wanted(self) -> int:
         """How many rows of logits it asks for."""
-        return sum(entry.wanted for entry in self.entries)
+        return sum(self.outputs)
 
 
 class Grammar(Protocol):
@@ -98,7 +105,7 @@ class Backend(Protocol):
         """A grammar in GBNF, at its beginning. Raises OptionError for one that cannot be read."""
 
     def decode(self, batch: Batch) -> Logits:
-        """Run a batch; float32 [batch.wanted, n_vocab], the caller's to change. Raises EngineError."""
+        """Run a batch; float32 [batch.wanted, n_vocab], the caller's to change, gone with the next decode. Raises EngineError."""
 
     def fork(self, src: int, dst: int, upto: int) -> None:
         """Let `dst` share the first `upto` tokens of `src`. `dst` must be empty."""

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from edgegen.engine import adapter as adapters
 from edgegen.engine import native, wordpiece
-from edgegen.engine.backend import Batch, Entry, Logits
+from edgegen.engine.backend import Batch, Logits
 from edgegen.engine.gguf import read_header
 from edgegen.engine.grammar import LlamaGrammar
 from edgegen.errors import EngineError, OptionError, PackError
@@ -31,8 +31,8 @@ class LlamaOptions:
 
     n_ctx: int | None = None
     """Positions a sequence may have; None takes the trained ones, at most 1024."""
-    max_sequences: int = 17
-    """Sequences in the cache: candidates of all running jobs, and one for the prompt that is kept. 1 to 256."""
+    max_sequences: int = 24
+    """Sequences in the cache: candidates of all running jobs, two in three, and prompts that are kept. 1 to 256."""
     n_cells: int | None = None
     """Tokens the cache holds in all sequences together; None takes twice n_ctx, and 2048 at least."""
     threads: int = 1
@@ -204,43 +204,45 @@ class LlamaBackend:
             raise EngineError(f"Token {token} is not in the vocabulary of {self._n_vocab} tokens. Tokenise with this model.")
 
     def decode(self, batch: Batch) -> Logits:
-        """Run a batch and give the logits asked for."""
-        for entry in batch.entries:
-            self._check(entry)
-        rows = np.empty((batch.wanted, self._n_vocab), dtype=np.float32)
-        at = 0
-        for part in self._parts(batch.entries):
-            at = self._decode_part(part, rows, at)
-        return rows
+        """Run a batch and give the logits asked for: llama.cpp's own memory where it takes the batch at once."""
+        if not batch.tokens:
+            return np.empty((0, self._n_vocab), dtype=np.float32)
+        self._check(batch)
+        parts = self._parts(batch.outputs)
+        if len(parts) == 1:
+            return self._decode_part(batch, parts[0])
+        return np.concatenate([self._decode_part(batch, part).copy() for part in parts])
 
-    def _check(self, entry: Entry) -> None:
-        self._check_token(entry.token)
-        if not 0 <= entry.pos < self._n_ctx:
-            raise EngineError(f"Position {entry.pos} is beyond the context of {self._n_ctx} tokens. Shorten the prompt.")
-        if not entry.seqs or not all(0 <= seq < self.max_sequences for seq in entry.seqs):
-            raise EngineError(f"Sequences {entry.seqs} are not within the {self.max_sequences} of this context.")
+    def _check(self, batch: Batch) -> None:
+        for token in (min(batch.tokens), max(batch.tokens)):
+            self._check_token(token)
+        for pos in (min(batch.positions), max(batch.positions)):
+            if not 0 <= pos < self._n_ctx:
+                raise EngineError(f"Position {pos} is beyond the context of {self._n_ctx} tokens. Shorten the prompt.")
+        for seqs in set(batch.seqs):
+            if not seqs or not 0 <= min(seqs) <= max(seqs) < self.max_sequences:
+                raise EngineError(f"Sequences {seqs} are not within the {self.max_sequences} of this context.")
 
-    def _parts(self, entries: list[Entry]) -> Iterator[list[Entry]]:
-        part: list[Entry] = []
-        rows = 0
-        for entry in entries:
-            if len(part) == _BATCH or rows + entry.wanted > self._most_rows:
-                yield part
-                part, rows = [], 0
-            part.append(entry)
-            rows += entry.wanted
-        if part:
-            yield part
+    def _parts(self, outputs: list[bool]) -> list[slice]:
+        """As much of a batch at once as llama.cpp takes."""
+        if len(outputs) <= _BATCH and sum(outputs) <= self._most_rows:
+            return [slice(0, len(outputs))]
+        parts, start, rows = list[slice](), 0, 0
+        for i, wanted in enumerate(outputs):
+            if i - start == _BATCH or rows + wanted > self._most_rows:
+                parts.append(slice(start, i))
+                start, rows = i, 0
+            rows += wanted
+        return [*parts, slice(start, len(outputs))]
 
-    def _decode_part(self, part: list[Entry], rows: Logits, at: int) -> int:
-        code = self._lib.llama_decode(self._context, self._arrays.fill(part))
+    def _decode_part(self, batch: Batch, part: slice) -> Logits:
+        rows = sum(batch.outputs[part])
+        code = self._lib.llama_decode(self._context, self._arrays.fill(batch, part))
         if code:
-            raise EngineError(_decode_failure(code, len(part), self._n_cells))
-        n = sum(entry.wanted for entry in part)
-        if n:
-            native = self._lib.llama_get_logits(self._context)
-            rows[at : at + n] = np.ctypeslib.as_array(native, shape=(n, self._n_vocab))
-        return at + n
+            raise EngineError(_decode_failure(code, part.stop - part.start, self._n_cells))
+        if not rows:
+            return np.empty((0, self._n_vocab), dtype=np.float32)
+        return np.ctypeslib.as_array(self._lib.llama_get_logits(self._context), shape=(rows, self._n_vocab))
 
     def fork(self, src: int, dst: int, upto: int) -> None:
         """Let `dst` share the first `upto` tokens of `src`."""
@@ -270,25 +272,33 @@ class _Arrays:
     """The C arrays of a batch, made once and filled again for every decode."""
 
     def __init__(self, lib: Any, size: int, width: int) -> None:
-        self._token = (lib.llama_token * size)()
-        self._pos = (lib.llama_pos * size)()
-        self._count = (ctypes.c_int32 * size)()
-        self._wanted = (ctypes.c_int8 * size)()
-        self._seqs = [(lib.llama_seq_id * width)() for _ in range(size)]
+        self._token, self._pos, self._count = (np.zeros(size, np.int32) for _ in range(3))
+        self._wanted = np.zeros(size, np.int8)
+        self._seqs = np.zeros((size, width), np.int32)
         pointer = ctypes.POINTER(lib.llama_seq_id)
-        self._pointers = (pointer * size)(*(ctypes.cast(row, pointer) for row in self._seqs))
+        first, stride = self._seqs.ctypes.data, self._seqs.strides[0]
+        self._rows = (pointer * size)(*(ctypes.cast(first + i * stride, pointer) for i in range(size)))
         self._batch = lib.llama_batch(
-            0, self._token, None, self._pos, self._count, ctypes.cast(self._pointers, ctypes.POINTER(pointer)), self._wanted
-        )
+            0, _pointer(self._token, lib.llama_token), None, _pointer(self._pos, lib.llama_pos),
+            _pointer(self._count, ctypes.c_int32), ctypes.cast(self._rows, ctypes.POINTER(pointer)),
+            _pointer(self._wanted, ctypes.c_int8),
+        )  # fmt: skip
 
-    def fill(self, entries: list[Entry]) -> Any:
+    def fill(self, batch: Batch, part: slice) -> Any:
         """The native batch of these tokens, valid until the next call."""
-        self._batch.n_tokens = len(entries)
-        for i, entry in enumerate(entries):
-            self._token[i], self._pos[i], self._wanted[i] = entry.token, entry.pos, entry.wanted
-            self._count[i] = len(entry.seqs)
-            self._seqs[i][: len(entry.seqs)] = entry.seqs
+        n = self._batch.n_tokens = part.stop - part.start
+        seqs = batch.seqs[part]
+        self._token[:n], self._pos[:n], self._wanted[:n] = batch.tokens[part], batch.positions[part], batch.outputs[part]
+        self._count[:n] = counts = [len(owners) for owners in seqs]
+        self._seqs[:n, 0] = [owners[0] for owners in seqs]
+        if max(counts) > 1:
+            for i, owners in enumerate(seqs):
+                self._seqs[i, : len(owners)] = owners
         return self._batch
+
+
+def _pointer(array: npt.NDArray[Any], kind: Any) -> Any:
+    return array.ctypes.data_as(ctypes.POINTER(kind))
 
 
 def _context_length(asked: int | None, trained: int, path: Path) -> int:

@@ -93,6 +93,10 @@ class Engine:
         """Threads that the next step uses."""
         return self._governor.threads
 
+    def figures(self) -> dict[str, float]:
+        """Counters and gauges as they are at the end of the last step; see `figures.Figures.as_metrics`. Any thread may ask."""
+        return {**self._worker.figures.as_metrics(), "jobs_waiting": self.waiting}
+
     def close(self, *, drain: bool = False) -> None:
         """Stop and free the model. Open jobs fail, or are finished first where `drain`. May be called again."""
         with self._wake:
@@ -140,8 +144,11 @@ class Engine:
 
     def _take_in(self, worker: Worker) -> None:
         with self._wake:
-            worker.waiting.extend(self._inbox)
-            self._inbox.clear()
+            tickets = list(self._inbox)
+        for ticket in tickets:
+            worker.add(ticket)
+        with self._wake:
+            del self._inbox[: len(tickets)]
 
     def _answer(self, backend: Backend) -> None:
         with self._wake:

@@ -12,14 +12,16 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from edgegen.engine.backend import Batch, Grammar, Logits, Mask
+from edgegen.engine.cache import common_prefix
 from edgegen.engine.options import Priority, SamplingOptions
 from edgegen.engine.sampling import Constraint, Keep, Sampler, Token, Veto
 from edgegen.errors import OptionError, PromptTooLongError
 
 Finish = Literal["stop", "length", "deadline", "setbacks", "spare"]
 
-_ALONE = 512  # prompt tokens in a step while nothing is being written
+_ALONE = 256  # prompt tokens in a step while nothing is being written
 _SHARED = 64  # prompt tokens in a step that others wait for
+_BATCH_TURN = 4  # beside shoppers, batch jobs have a part in one of so many steps
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ class Job:
 
     def __post_init__(self) -> None:
         """Check what does not depend on the model. Raises OptionError."""
+        object.__setattr__(self, "prompt", tuple(self.prompt))  # the cache compares slices of prompts
         if not self.prompt:
             raise OptionError("The prompt is empty. Give at least one token.")
         if self.n < 1:
@@ -136,7 +139,12 @@ def cells(job: Job) -> int:
 
     A candidate that is set back to its very beginning has the prompt's last token again, for itself.
     """
-    return len(job.prompt) + job.n * (job.options.max_new_tokens - (job.keep is None))
+    return len(job.prompt) + job.n * text_cells(job)
+
+
+def text_cells(job: Job) -> int:
+    """Cells that each candidate may fill: the last token of a text is never decoded."""
+    return job.options.max_new_tokens - (job.keep is None)
 
 
 @dataclass(slots=True)
@@ -190,28 +198,40 @@ class Run:
         """Indices of the candidates that are not finished."""
         return [i for i, candidate in enumerate(self.candidates) if candidate.finish is None]
 
+    def ends_at(self, pos: int) -> bool:
+        """Whether the prompt ends there."""
+        return pos == len(self.job.prompt)
+
     def ends(self) -> list[tuple[int, int]]:
-        """Each sequence with the position where its cache ends before the next step."""
-        return [(c.seq, self.end(c) if c.tokens or c.stale else self.decoded) for c in self.candidates]
+        """Each sequence in use with the position where its cache ends before the next step."""
+        return [(c.seq, self.end(c) if c.tokens or c.stale else self.decoded) for c in self.candidates if c.finish is None]
 
     def end(self, candidate: Candidate) -> int:
         """The position of the token that a candidate decodes next: its last, or the prompt's."""
         return self.decoded + len(candidate.tokens) - 1
 
-    def absorb(self, fed: int, logits: Logits) -> list[tuple[int, Token]]:
+    @property
+    def worth_keeping(self) -> Sequence[int]:
+        """What is in each of its sequences that another prompt may begin with: the prompt as far as it is decoded.
+
+        Where there is one text, it too: the next prompt of a talk goes on after it.
+        """
+        if self.job.n > 1 or not self.writing:
+            return self.job.prompt[: self.decoded]
+        return (*self.job.prompt, *self.candidates[0].tokens[:-1])
+
+    def absorb(self, fed: int, logits: Logits) -> int:
         """Take the outcome of a step: `fed` prompt tokens, or one token of each live candidate.
 
-        `logits` has a row for each live candidate, or one for all where the prompt ended. Returns (candidate, token)
-        for each token written.
+        `logits` has a row for each live candidate, or one for all where the prompt ended. Returns how many tokens were written.
         """
         self.decoded += fed
         if not len(logits):
-            return []
+            return 0
         live = self.live
-        rows = logits.repeat(len(live), axis=0) if fed else logits
-        return self._write(live, rows)
+        return self._write(live, logits.repeat(len(live), axis=0) if fed else logits)
 
-    def _write(self, live: list[int], rows: Logits) -> list[tuple[int, Token]]:
+    def _write(self, live: list[int], rows: Logits) -> int:
         allowed = None
         if self.job.constraint is not None:
             offers = {i: self.job.constraint(tuple(self.candidates[i].tokens)) for i in live}
@@ -221,41 +241,44 @@ class Run:
             live, rows = [live[at] for at in kept], rows[kept]
             allowed = [offers[i] for i in live]
         if not live:
-            return []
+            return 0
         texts = [self.candidates[i].tokens for i in live]
         picked = self._sampler.pick(rows, live, texts, allowed)
-        written = [(i, self._append(i, token)) for i, token in zip(live, picked, strict=True)]
+        written = sum(self._append(i, token) for i, token in zip(live, picked, strict=True))
         if self.job.enough and sum(c.finish == "stop" for c in self.candidates) >= self.job.enough:
             for candidate in self.candidates:
                 candidate.finish = candidate.finish or "spare"
-        return [(i, token) for i, token in written if token is not None]
+        return written
 
-    def _append(self, i: int, token: Token | None) -> Token | None:
+    def _append(self, i: int, token: Token | None) -> bool:
         candidate, job = self.candidates[i], self.job
         candidate.stale = False
         if token is None:  # the grammar lets nothing follow
             candidate.finish = "stop"
-            return None
+            return False
         candidate.logprobs.append(token.logprob or 0.0)
         stays = job.keep(candidate.tokens, token.id, candidate.logprobs) if job.keep else len(candidate.tokens) + 1
         if stays <= len(candidate.tokens):
             candidate.set_back(stays, job.patience)
-            return None
+            return False
         if token.id in self.job.stop_ids:
             candidate.finish = "stop"
-            return None
+            return False
         candidate.tokens.append(token.id)
         if len(candidate.tokens) == self.job.options.max_new_tokens:
             candidate.finish = "length"
-        return token
+        if job.on_token is not None and job.on_token(i, token):
+            candidate.finish = "stop"
+        return True
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A run's part of a step: prompt tokens fed (0 while writing) and its rows of the logits."""
+    """A part of a step: tokens of runs that write, or a stretch that prompts have in common, and its rows of the logits."""
 
-    run: Run
+    runs: tuple[Run, ...]
     fed: int
+    """Prompt tokens; 0 while writing."""
     rows: slice
 
 
@@ -269,20 +292,20 @@ class Step:
     """Sequences that were set back, and the position from which their cache is forgotten first."""
 
 
-def plan(runs: Iterable[Run]) -> Step:
-    """The next step: a token of every live candidate, then prompts in the order of the runs as far as there is room."""
-    batch, shares = Batch(), list[Share]()
-    runs = list(runs)
-    for run in runs:
-        if run.writing:
-            shares.append(_continue(run, batch))
-    room = _SHARED if batch.entries else _ALONE
-    for run in runs:
-        if not run.writing and room:
-            share = _feed(run, batch, room)
-            room -= share.fed
-            shares.append(share)
-    drops = tuple((c.seq, run.end(c)) for run in runs if run.writing for c in run.candidates if c.stale and not c.finish)
+def plan(runs: Iterable[Run], turn: int = 0, room: int | None = None) -> Step:
+    """The next step: a token of every live candidate, then prompts in the order of the runs as far as there is room.
+
+    Beside shoppers, batch jobs have their part in every fourth `turn` only. `room` bounds the prompt tokens.
+    """
+    batch, runs = Batch(), list(runs)
+    shoppers = [run for run in runs if run.job.priority == "shopper"]
+    up = shoppers if shoppers and turn % _BATCH_TURN else [*shoppers, *(run for run in runs if run not in shoppers)]
+    writing = [run for run in up if run.writing]
+    shares = [_continue(run, batch) for run in writing]
+    if room is None:
+        room = _SHARED if shares else _ALONE
+    shares += _feed([run for run in up if not run.writing], [run for run in runs if not run.writing], batch, room)
+    drops = tuple((c.seq, run.end(c)) for run in writing for c in run.candidates if c.stale and not c.finish)
     return Step(batch, tuple(shares), drops)
 
 
@@ -292,22 +315,36 @@ def _continue(run: Run, batch: Batch) -> Share:
         candidate = run.candidates[i]
         last = candidate.tokens[-1] if candidate.tokens else run.job.prompt[-1]
         batch.add(last, run.end(candidate), (candidate.seq,), wanted=True)
-    return Share(run, 0, slice(start, batch.wanted))
+    return Share((run,), 0, slice(start, batch.wanted))
 
 
-def _feed(run: Run, batch: Batch, room: int) -> Share:
-    prompt, start = run.job.prompt, batch.wanted
-    end = min(len(prompt), run.decoded + room)
-    for pos in range(run.decoded, end):
-        batch.add(prompt[pos], pos, run.seqs, wanted=pos == len(prompt) - 1)
-    return Share(run, end - run.decoded, slice(start, batch.wanted))
+def _feed(up: list[Run], reading: list[Run], batch: Batch, room: int) -> list[Share]:
+    """Prompts of the runs that are up, in their order. What others read as well at the same place is decoded for all at once."""
+    shares, at = list[Share](), {run: run.decoded for run in reading}
+    for run in up:
+        while room and at[run] < len(run.job.prompt):
+            mates, end = _together(run, reading, at, at[run] + room)
+            start, rows = at[run], batch.wanted
+            room -= end - start
+            seqs = tuple(seq for mate in mates for seq in mate.seqs)
+            batch.extend(run.job.prompt[start : end - run.ends_at(end)], start, seqs)
+            if run.ends_at(end):
+                batch.add(run.job.prompt[-1], end - 1, seqs, wanted=True)
+            at.update(dict.fromkeys(mates, end))
+            shares.append(Share(mates, end - start, slice(rows, batch.wanted)))
+    return shares
 
 
-def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many tokens two prompts begin with in common."""
-    n = 0
-    for x, y in zip(a, b, strict=False):
-        if x != y:
-            break
-        n += 1
-    return n
+def _together(run: Run, reading: list[Run], at: dict[Run, int], most: int) -> tuple[tuple[Run, ...], int]:
+    """The runs that read the same from where this one is, and how far they do. A prompt's last token is for its run alone."""
+    start, prompt = at[run], run.job.prompt
+    if start == len(prompt) - 1:
+        return (run,), start + 1
+    end, mates = min(most, len(prompt) - 1), [run]
+    for other in reading:
+        if other is not run and at[other] == start < len(other.job.prompt) - 1:
+            common = min(common_prefix(prompt, other.job.prompt), len(other.job.prompt) - 1)
+            if common > start:
+                mates.append(other)
+                end = min(end, common)
+    return tuple(mates), end

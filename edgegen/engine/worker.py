@@ -5,14 +5,16 @@ Everything here runs in the one thread that made the backend. Knows no queue lim
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from edgegen.engine.backend import Backend, Logits
-from edgegen.engine.scheduler import Completion, Job, Limits, Run, Share, Step, cells, common_prefix, plan
+from edgegen.engine.backend import Backend, Grammar, Logits
+from edgegen.engine.cache import Admission, Cache, Call, Lease
+from edgegen.engine.figures import Figures
+from edgegen.engine.queue import Queue
+from edgegen.engine.scheduler import Completion, Job, Limits, Run, Step, plan, text_cells
 from edgegen.engine.threads import ThreadGovernor
 from edgegen.errors import EdgegenError, EngineError
 
@@ -77,6 +79,8 @@ class Ticket:
     submitted_s: float
     future: Future[Generation] = field(default_factory=Future)
     run: Run | None = None
+    lease: Lease | None = None
+    grammar: Grammar | None = None
     started_s: float = 0.0
     prompt_at_s: float | None = None
     reused: int = 0
@@ -100,6 +104,12 @@ class Ticket:
         assert self.run is not None, "only admitted tickets run"  # noqa: S101 - narrows the type
         return self.run
 
+    @property
+    def finish(self) -> str:
+        """Why it ended, as the counters of finished jobs know it."""
+        ends = {candidate.finish for candidate in self.run.candidates} if self.run else {None}
+        return "deadline" if None in ends else "stop" if "stop" in ends else "length" if "length" in ends else "setbacks"
+
     def resolve(self, error: Exception | None, now: float) -> None:
         """Tell the future, unless it was cancelled."""
         if not self.future.set_running_or_notify_cancel():
@@ -116,13 +126,13 @@ class Worker:
     def __init__(self, backend: Backend, governor: ThreadGovernor, clock: Callable[[], float]) -> None:
         """Take over a backend made in this thread."""
         self._backend, self._governor, self._clock = backend, governor, clock
-        self.waiting: deque[Ticket] = deque()
+        self._cache = Cache(backend.n_cells, backend.max_sequences)
+        self.waiting = Queue[Ticket]()
         self.running: list[Ticket] = []
-        # The last sequence keeps the latest prompt, for the next one that begins alike.
-        self._keeper, self._kept = backend.max_sequences - 1, list[int]()
-        self._free = list(range(max(1, self._keeper)))
-        self._threads = 0
-        self.limits = Limits(backend.n_ctx, backend.n_cells, backend.n_vocab, len(self._free))
+        self.figures = Figures(cells=backend.n_cells, sequences=self._cache.most)
+        self._threads = self._turn = 0
+        self._changed = False  # somebody who waits may fit now
+        self.limits = Limits(backend.n_ctx, backend.n_cells, backend.n_vocab, self._cache.most)
 
     def vocabulary(self) -> Vocabulary:
         """A copy of the backend's vocabulary."""
@@ -130,12 +140,24 @@ class Worker:
         pieces = tuple(self._backend.token_bytes(token) for token in everything)
         return Vocabulary(pieces, frozenset(t for t in everything if self._backend.is_control(t)), self._backend.eos)
 
+    def add(self, ticket: Ticket) -> None:
+        """A ticket waits for its turn, or fails at once where its grammar cannot be read."""
+        try:
+            ticket.grammar = None if ticket.job.grammar is None else self._backend.grammar(ticket.job.grammar)
+        except CALLER_ERRORS as error:
+            ticket.resolve(error, self._clock())
+            return
+        self.waiting.add(ticket, urgent=ticket.job.priority == "shopper")
+        self._changed = True
+
     def work(self) -> None:
         """End what is over, admit what fits, make one step."""
         self._sweep()
         self._admit()
         if self.running:
-            self._step(plan([ticket.running for ticket in self.running]))
+            self._turn += 1
+            self._step(plan([ticket.running for ticket in self.running], self._turn))
+        self._note()
 
     def abandon(self, error: EdgegenError) -> None:
         """Fail every ticket."""
@@ -149,41 +171,29 @@ class Worker:
                 self._finish(ticket)
 
     def _admit(self) -> None:
-        """Give sequences to waiting tickets, first come first served, as long as they fit."""
-        while self.waiting and self._fits(self.waiting[0].job):
-            ticket = self.waiting.popleft()
-            try:
-                grammar = None if ticket.job.grammar is None else self._backend.grammar(ticket.job.grammar)
-            except EdgegenError as error:
-                ticket.resolve(error, self._clock())
-                continue
-            seqs = [self._free.pop(0) for _ in range(ticket.job.n)]
-            ticket.reused = self._reuse(ticket.job.prompt, seqs)
-            ticket.run, ticket.started_s = Run(ticket.job, seqs, ticket.reused, grammar), self._clock()
-            self.running.append(ticket)
+        while self._changed and self.waiting:
+            found = self.waiting.take(self._room)
+            if found is None:
+                self._changed = False
+            else:
+                self._start(*found)
 
-    def _fits(self, job: Job) -> bool:
-        if job.n > len(self._free):
-            return False
-        room = self.limits.n_cells - sum(cells(ticket.job) for ticket in self.running) - cells(job)
-        if 0 <= room < len(self._kept):
-            self._keep([], None)
-        return room >= 0
+    def _room(self, ticket: Ticket) -> Admission | None:
+        job = ticket.job
+        return self._cache.admit(job.prompt, job.n, text_cells(job), batch=job.priority == "batch")
 
-    def _reuse(self, prompt: Sequence[int], seqs: Sequence[int]) -> int:
-        # The last token is always decoded again: its logits are not kept.
-        n = min(common_prefix(prompt, self._kept), len(prompt) - 1)
-        for seq in seqs if n else ():
-            self._backend.fork(self._keeper, seq, n)
-        return n
+    def _start(self, ticket: Ticket, admission: Admission) -> None:
+        self._apply(admission.calls)
+        lease = ticket.lease = admission.lease
+        ticket.run, ticket.started_s = Run(ticket.job, lease.seqs, lease.ready, ticket.grammar), self._clock()
+        ticket.reused = admission.shared
+        self.figures.prompt_tokens += len(ticket.job.prompt)
+        self.figures.reused += ticket.reused
+        self.running.append(ticket)
 
-    def _keep(self, prompt: Sequence[int], seq: int | None) -> None:
-        if self._keeper == 0:
-            return
-        self._backend.drop(self._keeper)
-        self._kept = list(prompt)
-        if seq is not None:
-            self._backend.fork(seq, self._keeper, len(prompt))
+    def _apply(self, calls: Sequence[Call]) -> None:
+        for call in calls:
+            call.apply(self._backend)
 
     def _step(self, step: Step) -> None:
         try:
@@ -191,8 +201,10 @@ class Worker:
         except EngineError as error:
             self._recover(step, error)
             return
+        tickets = {ticket.running: ticket for ticket in self.running}
         for share in step.shares:
-            self._absorb(share, logits[share.rows])
+            for run in share.runs:
+                self._absorb(tickets[run], share.fed, logits[share.rows])
 
     def _decode(self, step: Step) -> Logits:
         if self._governor.threads != self._threads:
@@ -202,46 +214,62 @@ class Worker:
             self._backend.drop(seq, pos)
         began = self._clock()
         logits = self._backend.decode(step.batch)
-        self._governor.observe(len(step.batch), self._clock() - began)
+        seconds = self._clock() - began
+        self._governor.observe(len(step.batch), seconds)
+        self.figures.step(len(step.batch), seconds)
         return logits
 
     def _recover(self, step: Step, error: EngineError) -> None:
-        """Find the run that a batch failed for: each goes alone from where it was, and fails alone."""
-        for share in step.shares:
-            if len(step.shares) == 1:
-                self._finish(self._ticket(share.run), error)
-                continue
-            for seq, pos in share.run.ends():
+        """Find whom a batch failed for: each share goes alone from where it was, and fails alone."""
+        if len(step.shares) == 1:
+            for run in step.shares[0].runs:
+                self._finish(self._ticket(run), error)
+            return
+        for run in {run for share in step.shares for run in share.runs}:
+            for seq, pos in run.ends():
                 self._backend.drop(seq, pos)
-            self._step(plan([share.run]))
+        for share in step.shares:
+            there = {ticket.run for ticket in self.running}
+            left = [run for run in share.runs if run in there]
+            if left:
+                self._step(plan(left, room=share.fed))
 
     def _ticket(self, run: Run) -> Ticket:
         return next(ticket for ticket in self.running if ticket.run is run)
 
-    def _absorb(self, share: Share, logits: Logits) -> None:
-        ticket, run = self._ticket(share.run), share.run
+    def _absorb(self, ticket: Ticket, fed: int, logits: Logits) -> None:
+        run, lease = ticket.running, ticket.lease
+        assert lease is not None  # noqa: S101 - narrows the type
         try:
-            written = run.absorb(share.fed, logits)
-            if run.job.on_token is not None:
-                for candidate, token in written:
-                    if run.job.on_token(candidate, token):
-                        run.candidates[candidate].finish = "stop"
+            self.figures.written += run.absorb(fed, logits)
         except CALLER_ERRORS as error:
             self._finish(ticket, error)
             return
-        if share.fed and run.writing:
-            ticket.prompt_at_s = self._clock()
-            self._keep(run.job.prompt, run.seqs[0])
-        if run.writing and not run.live:
+        lease.ready = run.decoded
+        if not run.writing:
+            return
+        ticket.prompt_at_s = ticket.prompt_at_s or self._clock()
+        if not run.live:
             self._finish(ticket)
+            return
+        for candidate in run.candidates:
+            if candidate.finish is not None and candidate.seq in lease.seqs:
+                self._apply(self._cache.shrink(lease, candidate.seq))
+                self._changed = True
 
     def _finish(self, ticket: Ticket, error: Exception | None = None) -> None:
-        """Free a ticket's sequences and tell its future."""
-        if ticket.run is None:
+        """Free a ticket's sequences, keep its prompt for others that begin so, and tell its future."""
+        if ticket.run is None or ticket.lease is None:
             self.waiting.remove(ticket)
         else:
             self.running.remove(ticket)
-            for seq in ticket.run.seqs:
-                self._backend.drop(seq)
-                self._free.append(seq)
+            lease, tokens = ticket.lease, () if isinstance(error, EngineError) else ticket.run.worth_keeping
+            self._apply(self._cache.keep(lease, lease.seqs[0], tokens))
+        self._changed = True
         ticket.resolve(error, self._clock())
+        self.figures.end("cancelled" if ticket.future.cancelled() else "failed" if error else ticket.finish)
+
+    def _note(self) -> None:
+        figures = self.figures
+        figures.waiting, figures.running, figures.threads = len(self.waiting), len(self.running), self._governor.threads
+        figures.busy, figures.used, figures.kept = self._cache.busy, self._cache.used, len(self._cache.kept)

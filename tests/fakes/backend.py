@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from edgegen.engine.backend import Batch, Entry, Ids, Logits, Mask
+from edgegen.engine.backend import Batch, Ids, Logits, Mask
 from edgegen.errors import EngineError, OptionError
 from edgegen.slots import CONTROLS, END, SLOT_TOKENS, SPECIALS
 
@@ -85,7 +85,7 @@ class FakeGrammar:
 class FakeBackend:
     """Implements `edgegen.engine.backend.Backend`."""
 
-    def __init__(self, script: Script = hashed, *, n_ctx: int = 256, n_cells: int = 512, max_sequences: int = 9) -> None:
+    def __init__(self, script: Script = hashed, *, n_ctx: int = 256, n_cells: int = 512, max_sequences: int = 12) -> None:
         """`script` gives the logits after a context."""
         self.n_ctx, self.n_cells, self.max_sequences, self.n_vocab = n_ctx, n_cells, max_sequences, len(VOCABULARY)
         self.eos: int | None = TEXT + SPECIALS.index(END)
@@ -126,25 +126,26 @@ class FakeBackend:
     def decode(self, batch: Batch) -> Logits:
         """Put tokens into the cache; a row of the script's logits for each that is wanted."""
         self.decoded.append(len(batch))
-        rows = [row for entry in batch.entries if (row := self._decode(entry)) is not None]
+        columns = zip(batch.tokens, batch.positions, batch.seqs, batch.outputs, strict=True)
+        rows = [row for entry in columns if (row := self._decode(*entry)) is not None]
         return np.array(rows, dtype=np.float32).reshape(len(rows), self.n_vocab)
 
-    def _decode(self, entry: Entry) -> Logits | None:
-        if not 0 <= entry.pos < self.n_ctx or not 0 <= entry.token < self.n_vocab:
-            raise EngineError(f"Token {entry.token} or position {entry.pos} is out of range.")
-        if not entry.seqs or not all(0 <= seq < self.max_sequences for seq in entry.seqs):
-            raise EngineError(f"Sequences {entry.seqs} are out of range.")
-        for seq in entry.seqs:
-            if entry.pos != len(self.context(seq)):
-                raise EngineError(f"Sequence {seq} has {len(self.context(seq))} tokens, got position {entry.pos}.")
+    def _decode(self, token: int, pos: int, seqs: tuple[int, ...], wanted: bool) -> Logits | None:
+        if not 0 <= pos < self.n_ctx or not 0 <= token < self.n_vocab:
+            raise EngineError(f"Token {token} or position {pos} is out of range.")
+        if not seqs or not all(0 <= seq < self.max_sequences for seq in seqs):
+            raise EngineError(f"Sequences {seqs} are out of range.")
+        for seq in seqs:
+            if pos != (n := sum([seq in cell.seqs for cell in self.cells])):
+                raise EngineError(f"Sequence {seq} has {n} tokens, got position {pos}.")
         if len(self.cells) == self.n_cells:
             raise EngineError(f"The cache of {self.n_cells} tokens is full.")
-        self.cells.append(Cell(entry.token, entry.pos, set(entry.seqs)))
-        return self._script(self.context(entry.seqs[0])) if entry.wanted else None
+        self.cells.append(Cell(token, pos, set(seqs)))
+        return self._script(self.context(seqs[0])) if wanted else None
 
     def context(self, seq: int) -> tuple[int, ...]:
         """The tokens of a sequence."""
-        return tuple(cell.token for cell in sorted(self.cells, key=lambda cell: cell.pos) if seq in cell.seqs)
+        return tuple([cell.token for cell in self.cells if seq in cell.seqs])  # a sequence's cells come in their order
 
     def fork(self, src: int, dst: int, upto: int) -> None:
         """Let `dst` share cells of `src`."""
