@@ -1,60 +1,84 @@
-"""The Starlette application: its routes, and what they share. Starts nothing; `edgegen serve` runs it."""
+"""The Starlette application: its routes, and what stands before them. Starts nothing; `edgegen serve` runs it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from edgegen import __version__, tasks
+from edgegen import tasks
 from edgegen.domain import Lang
-from edgegen.engine.loop import Engine
 from edgegen.errors import NotFoundError
-from edgegen.explain import Explainer
+from edgegen.server.about import About
+from edgegen.server.chat import Chat
 from edgegen.server.completions import Completions
 from edgegen.server.errors import HANDLERS
 from edgegen.server.explanations import Explanations
+from edgegen.server.guard import Guard
+from edgegen.server.metrics import Metrics
+from edgegen.server.rows import Rows
+from edgegen.server.settings import Settings
 from edgegen.server.shop import Shop
+from edgegen.server.watch import Watch
+from edgegen.serving.calls import Service
 
-# A page of another site must not reach the API under a name of its own that points to this machine.
-_NAMES = ("127.0.0.1", "localhost", "::1", "[::1]")
+
+def make_app(service: Service, shops: Mapping[Lang, Shop] | None = None, settings: Settings | None = None) -> Starlette:
+    """The application on a service. `shops` are the catalogues by language, the first one the default."""
+    settings, metrics = settings or Settings(), Metrics()
+    return Starlette(
+        routes=_routes(service, shops or {}, settings, metrics),
+        middleware=_before(settings, metrics),
+        exception_handlers=HANDLERS,
+    )
 
 
-def make_app(
-    explainer: Explainer,
-    engine: Engine | None = None,
-    pack_info: Mapping[str, Any] | None = None,
-    shops: Mapping[Lang, Shop] | None = None,
-) -> Starlette:
-    """The application on an explainer and its engine.
-
-    `pack_info` is what /health says of the pack. `shops` are the catalogues by language, the first one the default.
-    """
-    shops = shops or {}
-    explanations, completions = Explanations(explainer, shops), Completions(engine, str((pack_info or {}).get("name", "edgegen")))
-
-    async def health(request: Request) -> Response:
-        del request
-        return JSONResponse({"status": "ok", "version": __version__, "pack": pack_info})
+def _routes(service: Service, shops: Mapping[Lang, Shop], settings: Settings, metrics: Metrics) -> list[Route]:
+    limits = settings.limits
+    explanations = Explanations(service, Rows(shops), limits, metrics)
+    completions, chat = Completions(service, limits, metrics), Chat(service, limits, metrics)
+    about = About(service, limits, metrics)
 
     async def products(request: Request) -> Response:
         return JSONResponse(_shop(shops, request.query_params.get("lang")).to_json() | {"langs": list(shops)})
 
-    routes = [
-        Route("/health", health),
-        Route("/v1/tasks", _tasks),
-        Route("/v1/products", products),
+    return [
         Route("/v1/explanations", explanations.create, methods=["POST"]),
         Route("/v1/completions", completions.create, methods=["POST"]),
+        Route("/v1/chat/completions", chat.create, methods=["POST"]),
+        Route("/v1/models", about.models),
+        Route("/v1/models/{id:path}", about.model),
+        Route("/v1/tasks", _tasks),
+        Route("/v1/products", products),
+        Route("/tokenize", about.tokenize, methods=["POST"]),
+        Route("/detokenize", about.detokenize, methods=["POST"]),
+        Route("/apply-template", about.apply_template, methods=["POST"]),
+        Route("/health", about.health),
+        Route("/ready", about.ready),
+        Route("/metrics", about.metrics),
+        Route("/openapi.json", about.described),
+        Route("/docs", about.docs),
     ]
-    hosts = Middleware(TrustedHostMiddleware, allowed_hosts=_NAMES, www_redirect=False)
-    return Starlette(routes=routes, middleware=[hosts], exception_handlers=HANDLERS)
+
+
+def _before(settings: Settings, metrics: Metrics) -> list[Middleware]:
+    """Outermost first: what counts and logs, what answers browsers of other sites, what refuses."""
+    found = [Middleware(Watch, metrics=metrics, settings=settings)]
+    if settings.access.origins:
+        origins = sorted(settings.access.origins)
+        found.append(
+            Middleware(
+                CORSMiddleware, allow_origins=origins, allow_methods=["GET", "POST"],
+                allow_headers=["authorization", "content-type"], expose_headers=["x-request-id", "retry-after"],
+            )
+        )  # fmt: skip
+    found.append(Middleware(Guard, access=settings.access, open_calls=settings.limits.open_calls))
+    return found
 
 
 async def _tasks(request: Request) -> Response:
@@ -69,5 +93,5 @@ async def _tasks(request: Request) -> Response:
 def _shop(shops: Mapping[Lang, Shop], lang: str | None) -> Shop:
     found = next((shop for known, shop in shops.items() if lang in (None, known)), None)
     if found is None:
-        raise NotFoundError(f"No catalogue is served for language {lang!r}. Served: {', '.join(shops) or 'none'}.")
+        raise NotFoundError(f"No catalogue is served for language {str(lang)[:40]!r}. Served: {', '.join(shops) or 'none'}.")
     return found

@@ -1,232 +1,152 @@
 """POST /v1/completions: plain generation in the shape of the OpenAI API. Nothing is checked or filled in here.
 
-A prompt is text only: what looks like a control token in it is not parsed for one, and none is written. A text ends
-at the model's end token, at a stop string or after max_tokens.
+A prompt is text or token ids: what looks like a control token in text is not parsed for one.
 """
 
 from __future__ import annotations
 
-import asyncio
-import codecs
-import time
-import uuid
-from collections.abc import AsyncIterator, Mapping
-from concurrent.futures import Future
-from contextlib import suppress
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from edgegen.engine.backend import Mask
-from edgegen.engine.loop import Engine, Generation, Job
-from edgegen.engine.options import SamplingOptions
-from edgegen.errors import EdgegenError, EngineError
-from edgegen.server.errors import BodyError, as_json, read_body
-from edgegen.server.explanations import event, sse
-from edgegen.server.explanations import field as value_of
-from edgegen.slots import END
+from edgegen.server import asking, logprobs
+from edgegen.server.body import BodyError, field, number, read_body
+from edgegen.server.generation import Answer, Choice, Items, finish_reason, generate, head
+from edgegen.server.metrics import Metrics
+from edgegen.server.settings import Limits
+from edgegen.server.streams import DONE, Events, event, unless_left
+from edgegen.serving.calls import Complete, Ended, Part, Service, State, Token
 
-_TAKEN = ("model", "prompt", "max_tokens", "temperature", "top_p", "seed", "stop", "n", "stream", "user")
-# Fields of the OpenAI API that are not implemented; the values that ask for nothing pass.
-_NEUTRAL: Mapping[str, tuple[Any, ...]] = {
-    "best_of": (None, 1), "echo": (None, False), "frequency_penalty": (None, 0), "logit_bias": (None, {}),
-    "logprobs": (None,), "presence_penalty": (None, 0), "stream_options": (None,), "suffix": (None, ""),
-}  # fmt: skip
-_MOST_STOPS = 4
-_MOST_TEXTS = 8
-_CLIENT_LEFT = 499  # for the log; nobody reads the answer
+FIELDS = (*asking.SHARED, *asking.EXTENSIONS, "prompt", "max_tokens", "logprobs", "echo", "best_of", "suffix")
+"""The fields of a body."""
+_NEUTRAL: Mapping[str, tuple[Any, ...]] = {"best_of": (None, 1), "suffix": (None, "")}
+_DEFAULT_TOKENS = 16  # the API's own
+_MOST_LOGPROBS = 20  # the API's own is 5
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a body asks for."""
+    """What a body asks for: a call for each prompt."""
 
-    prompt: str
+    calls: tuple[Complete, ...]
     n: int
-    options: SamplingOptions
-    stops: tuple[str, ...]
+    echo: bool
+    ids: bool
+    """Whether the tokens' ids are told."""
     stream: bool
-
-
-@dataclass(slots=True)
-class Text:
-    """One text in the making: bytes become characters, and what may be the begin of a stop string is held back."""
-
-    stops: tuple[str, ...]
-    text: str = ""
-    sent: int = 0
-    tokens: int = 0
-    finish: str | None = None
-    _decoder: codecs.IncrementalDecoder = field(default_factory=lambda: codecs.getincrementaldecoder("utf-8")("replace"))
-
-    def feed(self, piece: bytes) -> str:
-        """Take a token's bytes; returns what can be sent."""
-        if self.finish is not None:
-            return ""
-        self.tokens += 1
-        self.text += self._decoder.decode(piece)
-        found = [at for stop in self.stops if (at := self.text.find(stop)) >= 0]
-        if found:
-            self.text, self.finish = self.text[: min(found)], "stop"
-            return self._send(len(self.text))
-        return self._send(len(self.text) - max((self._held(stop) for stop in self.stops), default=0))
-
-    def close(self, finish: str) -> str:
-        """The text ends; returns what was held back."""
-        if self.finish is None:
-            self.text += self._decoder.decode(b"", final=True)
-            self.finish = finish
-        return self._send(len(self.text))
-
-    def _held(self, stop: str) -> int:
-        return next((n for n in range(len(stop) - 1, 0, -1) if self.text.endswith(stop[:n])), 0)
-
-    def _send(self, upto: int) -> str:
-        bit, self.sent = self.text[self.sent : max(self.sent, upto)], max(self.sent, upto)
-        return bit
+    usage: bool
 
 
 class Completions:
-    """The route, on an engine; without one it says so."""
+    """The route, on a service."""
 
-    def __init__(self, engine: Engine | None, model: str) -> None:
-        self._engine, self._model = engine, model
+    def __init__(self, service: Service, limits: Limits, metrics: Metrics) -> None:
+        self._service, self._limits, self._metrics = service, limits, metrics
 
     async def create(self, request: Request) -> Response:
         """Answer with whole texts, or with their bits as they are written."""
-        wanted = _wanted(await read_body(request, (*_TAKEN, *_NEUTRAL)))
-        if self._engine is None:
-            raise EngineError("No model is loaded, so nothing can be completed. Start the server with a pack.")
-        run = await _Run.start(self._engine, wanted, self._allow)
-        head = {"id": f"cmpl-{uuid.uuid4().hex}", "object": "text_completion", "created": int(time.time()), "model": self._model}
+        body, state = await read_body(request, FIELDS, self._limits), self._service.state
+        wanted = _wanted(body, state, self._limits)
+        asking.need_model(state)
+        echoes = [await self._echo(call) if wanted.echo else "" for call in wanted.calls]
+        answer = Answer(head("text_completion", "cmpl", state))
+        items = await generate(request, self._service, self._metrics, wanted.calls, "prompt")
         if wanted.stream:
-            return sse(_events(run, head))
-        if not await _while_connected(request, run):
-            return Response(status_code=_CLIENT_LEFT)
-        choices = [_choice(i, text.text, text.finish) for i, text in enumerate(run.texts)]
-        return JSONResponse({**head, "choices": choices, "usage": run.usage()})
+            return Events(_events(items, answer, wanted, echoes))
+        return JSONResponse(await unless_left(request, _whole(items, answer, wanted, echoes)))
 
-    @cached_property
-    def _allow(self) -> tuple[Mask, frozenset[int]]:
-        """What may be written, and what ends a text: every token but the control tokens, and the end tokens."""
-        assert self._engine is not None  # noqa: S101 - create() looked
-        vocabulary = self._engine.vocabulary
-        ends = frozenset(id_ for id_ in (vocabulary.eos, vocabulary.id(END)) if id_ is not None)
-        allow = np.ones(len(vocabulary.pieces), dtype=np.bool_)
-        allow[list(vocabulary.controls - ends)] = False
-        return allow, ends
+    async def _echo(self, call: Complete) -> str:
+        """The prompt as text, without the token that the model wants before it."""
+        return "".join([part.text or await self._service.detokenize(part.ids) for part in call.prompt if not part.special])
 
 
-class _Run:
-    """A submitted job and its texts as far as they are written. Lives in the event loop."""
-
-    def __init__(self, engine: Engine, wanted: Wanted, prompt: list[int], allow: tuple[Mask, frozenset[int]]) -> None:
-        self._loop, self._queue = asyncio.get_running_loop(), asyncio.Queue[tuple[int, int] | None]()
-        self._pieces, self._prompt = engine.vocabulary.pieces, len(prompt)
-        self.texts = [Text(wanted.stops) for _ in range(wanted.n)]
-        self.future: Future[Generation] = engine.submit(
-            Job(prompt, wanted.n, wanted.options, allow[0], allow[1], on_token=lambda i, token: self._put((i, token.id)))
-        )
-        self.future.add_done_callback(lambda _: self._put(None))
-
-    @classmethod
-    async def start(cls, engine: Engine, wanted: Wanted, allow: tuple[Mask, frozenset[int]]) -> _Run:
-        """Submit what is wanted. Raises what `Engine.submit` raises."""
-        return cls(engine, wanted, await run_in_threadpool(engine.encode, [wanted.prompt]), allow)
-
-    def _put(self, item: tuple[int, int] | None) -> None:
-        # Called by the engine's thread; a loop that is closed has nobody left who waits.
-        with suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._queue.put_nowait, item)
-
-    async def bits(self) -> AsyncIterator[tuple[int, str]]:
-        """Text by text what is new. Raises EngineError. Drops the job when the caller stops listening."""
-        try:
-            while (item := await self._queue.get()) is not None:
-                i, token = item
-                if bit := self.texts[i].feed(self._pieces[token]):
-                    yield i, bit
-                if all(text.finish for text in self.texts):
-                    return
-            for i, completion in enumerate(self.future.result()):
-                yield i, self.texts[i].close("stop" if completion.finish == "stop" else "length")
-        finally:
-            self.future.cancel()
-
-    def usage(self) -> dict[str, int]:
-        """The tokens read and written."""
-        written = sum(text.tokens for text in self.texts)
-        return {"prompt_tokens": self._prompt, "completion_tokens": written, "total_tokens": self._prompt + written}
+async def _whole(items: Items, answer: Answer, wanted: Wanted, echoes: Sequence[str]) -> dict[str, Any]:
+    choices = [Choice(i, echoes[i // wanted.n]) for i in range(len(echoes) * wanted.n)]
+    async with aclosing(items):
+        async for number_, item in items:
+            at = number_ * wanted.n
+            if isinstance(item, Ended):
+                answer.ended(item)
+                for i, finish in enumerate(item.finishes):
+                    choices[at + i].finish = finish_reason(finish)
+            else:
+                choices[at + item.index].add(item)
+    found = [_choice(wanted, c.index, c.text, c.tokens, len(echoes[c.index // wanted.n]), c.finish) for c in choices]
+    return {**answer.head, "choices": found, **answer.usage()}
 
 
-async def _events(run: _Run, head: Mapping[str, Any]) -> AsyncIterator[str]:
-    try:
-        async for i, bit in run.bits():
-            if bit:
-                yield event({**head, "choices": [_choice(i, bit, None)]})
-        for i, text in enumerate(run.texts):
-            yield event({**head, "choices": [_choice(i, "", text.finish)]})
-    except EdgegenError as error:
-        yield event(as_json(error))
-    finally:
-        run.future.cancel()
-    yield "data: [DONE]\n\n"
+async def _events(items: Items, answer: Answer, wanted: Wanted, echoes: Sequence[str]) -> AsyncGenerator[str]:
+    common = {**answer.head, **({"usage": None} if wanted.usage else {})}
+    offsets = [len(echo) for echo in echoes for _ in range(wanted.n)]
+    async with aclosing(items):
+        for index in range(len(offsets)):
+            if echo := echoes[index // wanted.n]:
+                yield event({**common, "choices": [_choice(wanted, index, echo, (), 0, None)]})
+        async for number_, item in items:
+            at = number_ * wanted.n
+            if isinstance(item, Ended):
+                answer.ended(item)
+                for i, finish in enumerate(item.finishes):
+                    yield event({**common, "choices": [_choice(wanted, at + i, "", (), offsets[at + i], finish_reason(finish))]})
+            else:
+                index = at + item.index
+                yield event({**common, "choices": [_choice(wanted, index, item.text, item.tokens, offsets[index], None)]})
+                offsets[index] += len(item.text)
+    if wanted.usage:
+        yield event({**answer.head, "choices": [], **answer.usage()})
+    yield DONE
 
 
-async def _while_connected(request: Request, run: _Run) -> bool:
-    """Wait for the texts; False where the client left first, and the job was dropped."""
-
-    async def collect() -> None:
-        async for _ in run.bits():
-            pass
-
-    async def leave() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-
-    done, gone = asyncio.create_task(collect()), asyncio.create_task(leave())
-    try:
-        await asyncio.wait((done, gone), return_when=asyncio.FIRST_COMPLETED)
-        if done.done():
-            await done
-        return done.done()
-    finally:
-        run.future.cancel()
-        for task in (done, gone):
-            task.cancel()
+def _choice(wanted: Wanted, index: int, text: str, tokens: Sequence[Token], offset: int, finish: str | None) -> dict[str, Any]:
+    told = logprobs.for_completion(tokens, offset) if wanted.calls[0].logprobs is not None and tokens else None
+    choice = {"index": index, "text": text, "logprobs": told, "finish_reason": finish}
+    return choice | ({"token_ids": [token.id for token in tokens]} if wanted.ids else {})
 
 
-def _choice(index: int, text: str, finish: str | None) -> dict[str, Any]:
-    return {"index": index, "text": text, "finish_reason": finish, "logprobs": None}
+def _wanted(body: Mapping[str, Any], state: State, limits: Limits) -> Wanted:
+    asking.refuse(body, _NEUTRAL)
+    echo, told = field(body, "echo", bool, False), number(body, "logprobs", None, 0, _MOST_LOGPROBS, whole=True)
+    if echo and told is not None:
+        message = "'echo' and 'logprobs' do not go together: the prompt's own are not computed."
+        raise BodyError(message, "echo", "unsupported_parameter")
+    new = asking.new_tokens(body, ["max_tokens"], _DEFAULT_TOKENS, limits)
+    calls = tuple(asking.complete(body, prompt, new, told, state, limits) for prompt in _prompts(body, state, limits))
+    stream, usage = asking.streamed(body)
+    return Wanted(calls, calls[0].n, echo, field(body, "return_token_ids", bool, False), stream, usage)
 
 
-def _wanted(body: Mapping[str, Any]) -> Wanted:
-    for name, neutral in _NEUTRAL.items():
-        if name in body and body[name] not in neutral:
-            raise BodyError(f"The field {name!r} is not supported. Leave it out.", name)
-    prompt = value_of(body, "prompt", str, "")
-    if not prompt:
-        raise BodyError("The field 'prompt' is missing. Give the text to continue as a string.", "prompt")
-    n = value_of(body, "n", int, 1)
-    if not 1 <= n <= _MOST_TEXTS:
-        raise BodyError(f"n must be in [1, {_MOST_TEXTS}], got {n}", "n")
-    options = SamplingOptions(
-        temperature=value_of(body, "temperature", (int, float), 1.0),
-        top_p=value_of(body, "top_p", (int, float), 1.0),
-        max_new_tokens=value_of(body, "max_tokens", int, 16),
-        seed=value_of(body, "seed", int, 0),
-    )
-    return Wanted(prompt, n, options, _stops(body), value_of(body, "stream", bool, False))
+def _prompts(body: Mapping[str, Any], state: State, limits: Limits) -> list[tuple[Part, ...]]:
+    """The prompts of a body: a text, a list of texts, token ids, or a list of lists of them."""
+    given = field(body, "prompt", (str, list), None)
+    if given is None:
+        raise BodyError("The field 'prompt' is missing. Give the text to continue.", "prompt")
+    several = given if isinstance(given, list) and given and not all(map(_is_id, given)) else [given]
+    if len(several) > limits.prompts:
+        raise BodyError(f"The field 'prompt' holds {len(several)} prompts, at most {limits.prompts} go at once.", "prompt")
+    return [_prompt(one, state, limits) for one in several]
 
 
-def _stops(body: Mapping[str, Any]) -> tuple[str, ...]:
-    given = value_of(body, "stop", (str, list), [])
-    stops = [given] if isinstance(given, str) else given
-    if len(stops) > _MOST_STOPS or not all(isinstance(stop, str) and stop for stop in stops):
-        raise BodyError(f"The field 'stop' must be a string or a list of at most {_MOST_STOPS} strings, none empty.", "stop")
-    return tuple(stops)
+def _prompt(one: Any, state: State, limits: Limits) -> tuple[Part, ...]:
+    bos = state.specials.get("bos", "")
+    if isinstance(one, str) and len(one) <= limits.prompt_chars:
+        start = (Part(bos, special=True),) if bos and (state.starts_with_bos or not one) else ()
+        parts = (*start, *((Part(one),) if one else ()))
+    elif isinstance(one, list) and len(one) <= limits.prompt_chars and all(map(_is_id, one)):
+        if outside := [id_ for id_ in one if id_ >= state.n_vocab > 0]:
+            raise BodyError(f"The field 'prompt' names token {outside[0]}; the model has {state.n_vocab}.", "prompt")
+        parts = (Part(ids=tuple(one)),) if one else ()
+    elif isinstance(one, str | list) and len(one) > limits.prompt_chars:
+        raise BodyError(f"The field 'prompt' is longer than {limits.prompt_chars}.", "prompt", "string_above_max_length")
+    else:
+        raise BodyError("The field 'prompt' must be a text, a list of texts, token ids, or a list of lists of them.", "prompt")
+    if not parts:
+        raise BodyError("The field 'prompt' is empty. Give the text to continue.", "prompt")
+    return parts
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31

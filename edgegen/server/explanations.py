@@ -1,169 +1,113 @@
 """POST /v1/explanations: a body becomes a request, the request a checked text, whole or as server-sent events.
 
 A product is a plain row as a catalogue file has it, or the id of one in the served catalogue. `request` gives the exact
-facts instead.
+facts instead; `requests` asks for many texts at once, each of which succeeds or fails for itself.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncIterator, Mapping
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 
-from edgegen import catalog, requests, tasks, wire
-from edgegen.catalog import Product, Row
-from edgegen.catalog_product import CURRENCY
-from edgegen.domain import LANGS, Lang, Section
-from edgegen.domain import Request as Asked
-from edgegen.errors import UsageError
-from edgegen.explain import Explainer, ExplainOptions, Explanation
-from edgegen.server.errors import BodyError, read_body
-from edgegen.server.shop import Shop
+from edgegen.errors import EdgegenError
+from edgegen.explain import ExplainOptions
+from edgegen.server.asking import priority
+from edgegen.server.body import BodyError, field, number, only, read_body
+from edgegen.server.errors import as_json
+from edgegen.server.metrics import Metrics
+from edgegen.server.rows import ROW_FIELDS, Rows
+from edgegen.server.settings import Limits
+from edgegen.server.streams import Events, begun, event, merged, unless_left
+from edgegen.serving.calls import Explain, Service
 
-_FIELDS = (
-    "task", "lang", "product", "products", "shopper", "query", "topic", "currency", "paths", "request", "n", "seed",
-    "temperature", "stream",
-)  # fmt: skip
-_ROW_FIELDS = frozenset({"task", "lang", "product", "products", "shopper", "query", "topic", "currency", "paths"})
-
-
-def event(data: Any) -> str:
-    """One server-sent event."""
-    return f"data: {json.dumps(data, ensure_ascii=False)}\n\n"
-
-
-def sse(events: AsyncIterator[str]) -> Response:
-    """An answer of server-sent events."""
-    return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+ONE = (*ROW_FIELDS, "request", "n", "seed", "temperature", "deadline_s")
+"""Fields of a text that is asked for."""
+FIELDS = (*ONE, "stream", "priority", "requests")
+"""Fields of a body."""
+_LONGEST_S = 60.0
 
 
 class Explanations:
-    """The route, on an explainer and the served catalogues."""
+    """The route, on a service and the served catalogues."""
 
-    def __init__(self, explainer: Explainer, shops: Mapping[Lang, Shop]) -> None:
-        self._explainer, self._shops = explainer, shops
+    def __init__(self, service: Service, rows: Rows, limits: Limits, metrics: Metrics) -> None:
+        self._service, self._rows, self._limits, self._metrics = service, rows, limits, metrics
 
     async def create(self, request: Request) -> Response:
-        """Answer with the record of an explanation, or with its text bit by bit and then the record."""
-        body = await read_body(request, _FIELDS)
-        stream, options = field(body, "stream", bool, False), _options(body)
-        # Reading rows and explaining both keep a thread busy; the event loop must not wait for them.
-        id_, answer = await run_in_threadpool(self._explain, body, options)
-        record = {"id": id_, **answer.to_json()}
+        """Answer with records, or with texts bit by bit, each followed by its record."""
+        body = await read_body(request, FIELDS, self._limits)
+        stream, many = field(body, "stream", bool, False), field(body, "requests", list, None)
+        wanted = priority(body, "shopper" if many is None else "batch")
+        if many is None:
+            source = self._one(body, wanted)
+            if stream:
+                return Events(_told(await begun(request, source), numbered=False))
+            return JSONResponse((await unless_left(request, _last(source)))["done"])
+        source = self._many(self._checked(body, many), wanted)
         if stream:
-            return sse(_events(answer, record))
-        return JSONResponse(record)
+            return Events(_told(source, numbered=True))
+        return JSONResponse({"results": await unless_left(request, _results(source))})
 
-    def _explain(self, body: Mapping[str, Any], options: ExplainOptions) -> tuple[str | None, Explanation]:
-        id_, asked = self._asked(body)
-        return id_, self._explainer.explain(asked, options)
+    def _checked(self, body: Mapping[str, Any], many: list[Any]) -> list[Any]:
+        only(body, ("requests", "stream", "priority"))
+        if not 1 <= len(many) <= self._limits.requests:
+            raise BodyError(f"The field 'requests' must hold 1 to {self._limits.requests} requests, got {len(many)}.", "requests")
+        return many
 
-    def _asked(self, body: Mapping[str, Any]) -> tuple[str | None, Asked]:
-        if "request" in body:
-            if both := sorted(_ROW_FIELDS & set(body)):
-                raise BodyError(f"The field {both[0]!r} cannot stand beside 'request'. Give one or the other.", both[0])
-            return None, wire.request_from_json(_exact(body["request"]))
-        lang, task = _lang(body), str(field(body, "task", str, "reason"))
-        tasks.get(task)
-        shop = self._shops.get(lang) or Shop(lang, ())
-        query, topic = field(body, "query", str, None), field(body, "topic", str, None)
-        context = requests.Context(lang, _shopper(body, shop), query, topic, _paths(body, shop), shop.products)
-        found = list(requests.build(task, _products(body, shop), context))
-        if len(found) != 1:
-            raise UsageError(_number_message(task, len(found)))
-        return found[0]
+    async def _one(self, body: Mapping[str, Any], wanted: Any) -> AsyncGenerator[dict[str, Any]]:
+        """What a client is told of a text: its bits, then its record."""
+        # Reading rows keeps a thread busy; the event loop must not wait for it.
+        id_, asked = await run_in_threadpool(self._rows.asked, body)
+        answer = await self._service.explain(Explain(asked, _options(body), wanted))
+        self._metrics.explained(answer.record)
+        for piece in answer.pieces:
+            yield {"delta": piece}
+        yield {"done": {"id": id_, **answer.record, "pack": answer.pack}}
 
+    async def _many(self, bodies: list[Any], wanted: Any) -> AsyncGenerator[tuple[int, dict[str, Any]]]:
+        """The same of several texts, a few at a time; one that cannot be made is told as its error."""
+        turn = asyncio.Semaphore(self._limits.together)
+        async for item in merged([self._tried(body, wanted, turn) for body in bodies]):
+            yield item
 
-async def _events(answer: Explanation, record: Mapping[str, Any]) -> AsyncIterator[str]:
-    for piece in answer.pieces():
-        yield event({"delta": piece})
-    yield event({"done": record})
-
-
-def _number_message(task: str, found: int) -> str:
-    if not found:
-        return f"The products lack facts that task {task!r} needs. GET /v1/tasks says what each task is made from."
-    return f"These products make {found} texts with task {task!r}, but a call writes one. Send a call for each text."
-
-
-def field(body: Mapping[str, Any], name: str, kind: type | tuple[type, ...], default: Any) -> Any:
-    """A field of a body, `default` where it is missing or null. Raises BodyError where it has another type."""
-    value = body.get(name)
-    if value is None:
-        return default
-    kinds = kind if isinstance(kind, tuple) else (kind,)
-    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-        wanted = " or ".join(_KINDS[k] for k in kinds if k is not int or float not in kinds)
-        raise BodyError(f"The field {name!r} must be {wanted}.", name)
-    return value
+    async def _tried(self, body: Any, wanted: Any, turn: asyncio.Semaphore) -> AsyncGenerator[dict[str, Any]]:
+        try:
+            async with turn:
+                if not isinstance(body, dict):
+                    raise BodyError("Each of 'requests' must be an object.", "requests")
+                only(body, ONE)
+                async for item in self._one(body, wanted):
+                    yield item
+        except EdgegenError as error:
+            yield as_json(error)
 
 
-_KINDS = {str: "a string", int: "a whole number", float: "a number", bool: "true or false", list: "a list", dict: "an object"}
+async def _told(source: AsyncGenerator[Any], *, numbered: bool) -> AsyncGenerator[str]:
+    try:
+        async for item in source:
+            yield event({"index": item[0], **item[1]} if numbered else item)
+    finally:
+        await source.aclose()
+
+
+async def _last(source: AsyncGenerator[dict[str, Any]]) -> dict[str, Any]:
+    return [item async for item in source][-1]
+
+
+async def _results(source: AsyncGenerator[tuple[int, dict[str, Any]]]) -> list[dict[str, Any]]:
+    found = {i: item for i, item in [pair async for pair in source] if "delta" not in item}
+    return [{"index": i, **found[i].get("done", found[i])} for i in sorted(found)]
 
 
 def _options(body: Mapping[str, Any]) -> ExplainOptions:
-    n, seed = field(body, "n", int, ExplainOptions.n), field(body, "seed", int, ExplainOptions.seed)
-    return ExplainOptions(n=n, seed=seed, temperature=field(body, "temperature", (int, float), None))
-
-
-def _lang(body: Mapping[str, Any]) -> Lang:
-    wanted = field(body, "lang", str, "en")
-    for lang in LANGS:
-        if wanted == lang:
-            return lang
-    raise BodyError(f"Unknown language {wanted!r}. Known: {', '.join(LANGS)}.", "lang")
-
-
-def _products(body: Mapping[str, Any], shop: Shop) -> list[Product]:
-    if ("product" in body) == ("products" in body):
-        raise BodyError("Give either 'product' or 'products': a catalogue row, or the id of a served product.", "product")
-    given = [body["product"]] if "product" in body else field(body, "products", list, [])
-    currency = field(body, "currency", str, None)
-    found: list[Product] = []
-    rows: list[Row] = []
-    for number, one in enumerate(given, 1):
-        if isinstance(one, str):
-            found.append(shop.product(one))
-        elif isinstance(one, dict):
-            rows.append(Row(number, one))
-        else:
-            raise BodyError(f"Product {number} is neither a catalogue row (an object) nor the id of one (a string).", "products")
-    columns = catalog.guess(catalog.columns_of(rows)) if rows else None
-    made = catalog.levels([catalog.product(row, columns, shop.lang, currency) for row in rows]) if columns else []
-    return found + made
-
-
-def _shopper(body: Mapping[str, Any], shop: Shop) -> Section | None:
-    given = field(body, "shopper", (str, dict), None)
-    if isinstance(given, str):
-        return shop.shopper(given)
-    if given is None:
-        return None
-    currency = field(body, "currency", str, None) or CURRENCY[shop.lang]
-    return catalog.shopper(Row(1, given), shop.lang, currency)[1]
-
-
-def _paths(body: Mapping[str, Any], shop: Shop) -> tuple[str, ...]:
-    given = field(body, "paths", list, None)
-    if given is None:
-        return shop.paths
-    if not all(isinstance(path, str) and path for path in given):
-        raise BodyError("The field 'paths' must be a list of category paths, each a string.", "paths")
-    return tuple(given)
-
-
-def _exact(raw: Any) -> Mapping[str, Any]:
-    """A wire request whose containers are of the right types; `wire` looks at what is in them."""
-    if not isinstance(raw, dict):
-        raise BodyError("The field 'request' must be an object with task, lang and sections.", "request")
-    sections = field(raw, "sections", list, [])
-    facts = [fact for s in sections if isinstance(s, dict) for fact in field(s, "facts", list, [])]
-    if not all(isinstance(part, dict) for part in [*sections, *facts]):
-        raise BodyError("Each section of 'request' must be an object, and so must each of its facts.", "request")
-    if not all(isinstance(choice, str) for choice in field(raw, "choices", list, [])):
-        raise BodyError("The choices of 'request' must be strings.", "request")
-    return raw
+    return ExplainOptions(
+        n=number(body, "n", ExplainOptions.n, 1, 16, whole=True),
+        seed=number(body, "seed", ExplainOptions.seed, 0, 2**63 - 1, whole=True),
+        temperature=number(body, "temperature", None, 0, 5),
+        deadline_s=number(body, "deadline_s", ExplainOptions.deadline_s, 0.001, _LONGEST_S),
+    )

@@ -1,0 +1,81 @@
+"""What Prometheus is told: the server's own counts and times, and the engine's figures as they are at the moment.
+
+The library writes the format and keeps the buckets: 0.7 MB on the disk, 1.4 MB of memory, no dependencies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from edgegen.serving.calls import State
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+
+class Metrics:
+    """One application's metrics, in a registry of their own."""
+
+    def __init__(self) -> None:
+        """All at zero."""
+        self._registry = registry = CollectorRegistry()
+        self._requests = Counter("edgegen_http_requests", "Requests by route and status", ["route", "status"], registry=registry)
+        self._rejections = Counter("edgegen_rejections", "Requests refused, by status", ["status"], registry=registry)
+        self._seconds = Histogram(
+            "edgegen_request_seconds", "From a request to its whole answer", ["route"], buckets=_SECONDS, registry=registry
+        )
+        self._first = Histogram(
+            "edgegen_first_token_seconds", "From a call to its first token", ["route"], buckets=_SECONDS, registry=registry
+        )
+        self._texts = Counter("edgegen_texts", "Explanations by where their text is from", ["source", "task"], registry=registry)
+        self._tokens = Counter("edgegen_tokens", "Tokens read, of these reused, and written", ["kind"], registry=registry)
+        for source in ("model", "template"):
+            self._texts.labels(source, "reason")
+        for kind in ("prompt", "reused", "completion"):
+            self._tokens.labels(kind)
+
+    def request(self, route: str, status: int, seconds: float) -> None:
+        """A request has ended."""
+        self._requests.labels(route, str(status)).inc()
+        self._seconds.labels(route).observe(seconds)
+        if status in (401, 403, 408, 413, 429, 503):
+            self._rejections.labels(str(status)).inc()
+
+    def explained(self, record: Mapping[str, Any]) -> None:
+        """A text has been made."""
+        self._texts.labels(record["source"], record["task"]).inc()
+        self._tokens.labels("completion").inc(record["tokens"])
+        if first := record["timings"].get("first_token_s"):
+            self._first.labels("/v1/explanations").observe(first)
+
+    def first_token(self, route: str, seconds: float) -> None:
+        """A completion has begun."""
+        self._first.labels(route).observe(seconds)
+
+    def completed(self, prompt: int, reused: int, written: int) -> None:
+        """A completion has ended; counts of tokens."""
+        for kind, count in (("prompt", prompt), ("reused", reused), ("completion", written)):
+            self._tokens.labels(kind).inc(count)
+
+    def text(self, figures: Mapping[str, float], state: State) -> bytes:
+        """All of it in Prometheus's format."""
+        now = CollectorRegistry()
+        now.register(_Now({"ready": float(state.ready), "engine_restarts_total": float(state.restarts), **figures}))
+        return generate_latest(self._registry) + generate_latest(now)
+
+
+class _Now:
+    """Figures as a collector: what ends in `_total` is a counter."""
+
+    def __init__(self, figures: Mapping[str, float]) -> None:
+        self._figures = figures
+
+    def collect(self) -> Iterable[Metric]:
+        """Each figure as a metric."""
+        for name, value in self._figures.items():
+            about = name.removesuffix("_total").replace("_", " ")
+            kind = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
+            yield kind(f"edgegen_{name}", f"The engine's: {about}", value=value)

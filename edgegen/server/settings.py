@@ -1,0 +1,93 @@
+"""What a server allows and whom it lets in: plain data, each default in one place. Knows no HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+
+from edgegen.errors import OptionError
+from edgegen.server.keys import Keys
+
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+"""Names under which only this machine reaches itself."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much a client may ask for and how long it may take; `--limit NAME=VALUE` sets each of them."""
+
+    body_bytes: int = 1 << 20
+    """Bytes of a request's body."""
+    header_bytes: int = 16384
+    """Bytes of a request's head."""
+    json_depth: int = 32
+    """Objects and lists within each other in a body."""
+    prompt_chars: int = 200_000
+    """Characters of a prompt, or of a chat's messages together."""
+    prompts: int = 16
+    """Prompts of one call of /v1/completions."""
+    requests: int = 64
+    """Texts of one call of /v1/explanations."""
+    together: int = 4
+    """Of those, so many at a time go to the engine."""
+    new_tokens: int = 4096
+    """Tokens that a text may have."""
+    open_calls: int = 64
+    """Calls at work or in the engine's queue; more get 429."""
+    connections: int = 256
+    """Open connections; more get 503."""
+    receive_s: float = 10.0
+    """Seconds in which a request must have arrived."""
+    stalled_s: float = 20.0
+    """Seconds for which a client may leave its answer unread."""
+    idle_s: float = 15.0
+    """Seconds for which a connection stays open between two requests."""
+    generation_s: float = 120.0
+    """Seconds after which a completion ends with what it has."""
+
+    def __post_init__(self) -> None:
+        """Each is above 0. Raises OptionError."""
+        for one in fields(self):
+            if not getattr(self, one.name) > 0:
+                raise OptionError(f"The limit {one.name} must be above 0, got {getattr(self, one.name)}")
+
+    @classmethod
+    def parsed(cls, pairs: Sequence[str]) -> Limits:
+        """From `NAME=VALUE` texts. Raises OptionError."""
+        kinds = {one.name: type(one.default) for one in fields(cls)}
+        given: dict[str, float] = {}
+        for pair in pairs:
+            name, _, value = pair.partition("=")
+            if name not in kinds:
+                raise OptionError(f"Unknown limit {name!r}. Known: {', '.join(kinds)}.")
+            try:
+                given[name] = kinds[name](value)
+            except ValueError:
+                raise OptionError(f"The limit {name} must be a number, got {value!r}") from None
+        return cls(**given)  # type: ignore[arg-type] # each value has its field's own type
+
+
+@dataclass(frozen=True)
+class Access:
+    """Who is let in."""
+
+    hosts: frozenset[str] = LOOPBACK
+    """Names under which the server may be called. A page of another site that points a name at this machine calls by its own."""
+    addresses: bool = False
+    """Any IP address is such a name too: for a server that listens on all of them."""
+    origins: frozenset[str] = frozenset()
+    """Other sites whose pages may call, as `https://shop.example`."""
+    keys: Keys | None = None
+    """Who has one of these keys; None lets in everybody who reaches the server."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that the application is told."""
+
+    limits: Limits = field(default_factory=Limits)
+    access: Access = field(default_factory=Access)
+    access_log: bool = False
+    """A line of JSON on stderr for each request."""
+    log_prompts: bool = False
+    """With what was asked in it."""
