@@ -10,7 +10,7 @@
     |   +-- SignatureError       5   503   a pack is signed by nobody who is trusted, wrongly, or not at all
     +-- EngineError              6   503   the native engine failed
     |   +-- PromptTooLongError   6   413   the prompt does not fit the context
-    |   +-- BusyError            6   503   the queue is full
+    |   +-- BusyError            6   429   the queue is full
     |   +-- UnavailableError     6   503   the engine's process died or is starting
     +-- StorageError             7   507   no space left, or the target cannot be written
     +-- MissingExtraError        8   501   an optional part is not installed
@@ -82,6 +82,8 @@ class PromptTooLongError(EngineError):
 
 class BusyError(EngineError):
     """The queue is full; try again later."""
+
+    http_status = 429
 
 
 class UnavailableError(EngineError):

@@ -1,51 +1,81 @@
-"""Serve explanations over HTTP on this machine: checked texts, plain completions, the catalogue for the terminal."""
+"""Serve over HTTP: checked explanations, completions and chats as the OpenAI API has them, the catalogue for the terminal."""
 
 from __future__ import annotations
 
 import argparse
-import errno
-import ipaddress
+import asyncio
+import logging
 import signal
 import socket
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from edgegen import catalog
 from edgegen.commands import _shared
 from edgegen.domain import Lang
-from edgegen.engine.loop import Engine
-from edgegen.errors import UsageError
-from edgegen.explain import Explainer
-from edgegen.licensing import Table
-from edgegen.pack import Manifest
-from edgegen.server import Shop, make_app, sample_shops
+from edgegen.errors import UnavailableError, UsageError
+from edgegen.server import Keys, Limits, Settings, Shop, listening, make_app, sample_shops
+from edgegen.serving.calls import Service, State
+from edgegen.serving.launch import Launch
+from edgegen.serving.supervisor import Supervisor
+from edgegen.serving.templates import TemplateService
 
-_GRACE_S = 3  # for open answers when the server is stopped
+_DRAIN_S = 10.0
+_LAST_S = 0.5  # for the engine once the server has stopped
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
-    parser.add_argument("--host", default="127.0.0.1", help="a loopback address; default: %(default)s")
+    parser.add_argument("--host", default="127.0.0.1", help="an address of this machine; others than loopback need --keys")
     parser.add_argument("--port", type=int, default=8765, help="0 takes a free one; default: %(default)s")
     parser.add_argument("--catalogue", metavar="FILE", help="catalogue that is served; default: the sample in every language")
     parser.add_argument("--lang", default="en", help="language of the catalogue, and the default one; default: %(default)s")
     parser.add_argument("--threads", type=int, help="default: what `edgegen doctor` shows")
+    parser.add_argument("--model", type=Path, metavar="FILE.gguf", help="a model in place of a pack: completions and chats only")
     parser.add_argument("--template-only", action="store_true", help="load no model; every text comes from its template")
+    parser.add_argument("--check", action="store_true", help="load everything, write one text, say what would be served, and end")
     _shared.add_pack(parser)
     _shared.add_adapter(parser)
     _shared.add_catalogue(parser)
+    _add_access(parser)
+
+
+def _add_access(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--keys", type=Path, metavar="FILE", help="let in only who has a key of this file (`edgegen key`)")
+    parser.add_argument("--insecure", action="store_true", help="serve other machines without keys")
+    parser.add_argument("--allow-host", action="append", default=[], metavar="NAME", help="a further name of this server")
+    parser.add_argument("--allow-origin", action="append", default=[], metavar="URL", help="a site whose pages may call")
+    parser.add_argument("--limit", action="append", default=[], metavar="NAME=VALUE", help="a limit that docs/serve.md lists")
+    parser.add_argument("--drain-s", type=float, default=_DRAIN_S, help="for open answers when stopped; default: %(default)g")
+    parser.add_argument("--access-log", action="store_true", help="a line of JSON on stderr for each request")
+    parser.add_argument("--log-prompts", action="store_true", help="with what was asked in it; implies --access-log")
 
 
 def run(args: argparse.Namespace) -> int:
     """Serve until interrupted."""
-    lang = _shared.language(args.lang)
-    with bound(args.host, args.port) as listener, _engine(args) as (explainer, engine, info):
-        app = make_app(explainer, engine, info, shops(args, lang))
-        _serve(app, listener)
+    made, served = settings(args), shops(args, _shared.language(args.lang))
+    logging.basicConfig(level=logging.WARNING, format="edgegen: %(message)s", stream=sys.stderr)
+    signal.signal(signal.SIGTERM, _interrupt)
+    with listening.bound(args.host, args.port) as listener, suppress(KeyboardInterrupt):
+        if args.check:
+            asyncio.run(_check(args, made, served, listener))
+            return 0
+        asyncio.run(_serve(args, made, served, listener))
     _shared.say("edgegen has stopped.")
     return 0
+
+
+def settings(args: argparse.Namespace) -> Settings:
+    """What the options say of access, limits and logs. Raises UsageError, OptionError, NotFoundError, DataError."""
+    if args.drain_s < 0:
+        raise UsageError(f"--drain-s must be at least 0, got {args.drain_s:g}")
+    keys = Keys(args.keys) if args.keys else None
+    allowed = listening.access(args.host, args.allow_host, args.allow_origin, keys, insecure=args.insecure)
+    return Settings(Limits.parsed(args.limit), allowed, args.access_log or args.log_prompts, args.log_prompts)
 
 
 def shops(args: argparse.Namespace, lang: Lang) -> dict[Lang, Shop]:
@@ -58,69 +88,57 @@ def shops(args: argparse.Namespace, lang: Lang) -> dict[Lang, Shop]:
     return {lang: Shop(lang, products, shoppers)}
 
 
-def bound(host: str, port: int) -> socket.socket:
-    """A socket that is bound but does not listen yet. Raises UsageError for a host that others can reach, or a taken port."""
-    address = _loopback(host)
-    if not 0 <= port <= 65535:
-        raise UsageError(f"--port must be in [0, 65535], got {port}")
-    listener = socket.socket(socket.AF_INET6 if address.version == 6 else socket.AF_INET)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((str(address), port))
-    except OSError as error:
-        listener.close()
-        why = "is in use already" if error.errno == errno.EADDRINUSE else f"cannot be opened: {error.strerror}"
-        raise UsageError(f"Port {port} of {host} {why}. Choose another with --port.") from None
-    return listener
+async def _serve(args: argparse.Namespace, made: Settings, served: dict[Lang, Shop], listener: socket.socket) -> None:
+    def started() -> None:
+        _shared.say(f"edgegen serves on {listening.url(listener)} (Ctrl-C stops it)")
+
+    async with service(args) as found:
+        await listening.serve(make_app(found, served, made), listener, made.limits, args.drain_s, started)
 
 
-def _loopback(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    address = None
-    with suppress(ValueError):
-        address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
-    if address is None or str(address) not in ("127.0.0.1", "::1"):
-        raise UsageError(f"--host {host}: edgegen serves this machine only. Use 127.0.0.1, ::1 or localhost.")
-    return address
+async def _check(args: argparse.Namespace, made: Settings, served: dict[Lang, Shop], listener: socket.socket) -> None:
+    async with service(args) as found:
+        if not found.state.ready:
+            raise UnavailableError(f"Nothing can be served: {found.state.why}.")
+        sys.stdout.write("".join(f"{name}: {value}\n" for name, value in _told(found.state, made, served, listener)))
 
 
-@contextmanager
-def _engine(args: argparse.Namespace) -> Iterator[tuple[Explainer, Engine | None, Mapping[str, Any] | None]]:
-    """What explains, the pack's engine and what /health says of it; templates alone where nothing else is wanted."""
+def _told(state: State, made: Settings, served: dict[Lang, Shop], listener: socket.socket) -> Iterator[tuple[str, str]]:
+    """What would be served."""
+    yield "address", listening.url(listener)
+    keys, origins = made.access.keys, made.access.origins
+    yield "keys", ", ".join(keys.names) if keys else "none: whoever reaches the address is served"
+    yield "names", ", ".join(sorted(made.access.hosts)) + (", any address" if made.access.addresses else "")
+    yield "pages of other sites", ", ".join(sorted(origins)) or "none"
+    pack = state.pack or {}
+    yield "pack", str(pack.get("label", "none: templates alone"))
+    if pack:
+        yield "model", f"{state.n_ctx} positions, {state.n_vocab} tokens, {state.setting}; one generation worked"
+        yield "chat", "yes" if state.chat_template else "no: the model brings no template"
+    yield "explanations", "from the model" if state.explains else "from templates"
+    yield "catalogue", ", ".join(f"{lang}: {len(shop.products)} products" for lang, shop in served.items())
+    yield "limits", ", ".join(f"{name}={value:g}" for name, value in asdict(made.limits).items())
+
+
+@asynccontextmanager
+async def service(args: argparse.Namespace) -> AsyncIterator[Service]:
+    """What answers: an engine in a process of its own, or templates alone where nothing else is wanted."""
     if args.template_only:
-        yield Explainer(None), None, None
+        yield TemplateService()
         return
-    found = _shared.open_pack(args.pack)
-    info = {"name": found.manifest.name, "version": found.manifest.version, "languages": list(found.manifest.languages)}
-    info |= {"adapter": args.adapter.name} if args.adapter else {}
-    with _shared.pack_engine(found, args.threads, args.adapter) as engine:
-        yield explaining(found.manifest, engine, _shared.licensing(found, args.adapter)), engine, info
+    supervisor = Supervisor(_launch(args))
+    try:
+        await supervisor.start()
+        yield supervisor
+    finally:
+        await supervisor.drain(_LAST_S)
 
 
-def explaining(manifest: Manifest, engine: Engine, table: Table | None) -> Explainer:
-    """What explains with a pack's engine; templates alone, which say why, where the pack names no task."""
-    if manifest.tasks:
-        return Explainer(engine, table)
-    _shared.say(f"pack {manifest.label} names no tasks: its model completes plain text, explanations come from templates")
-    return Explainer(None, without=f"The model of pack {manifest.label} has no slot tokens and completes plain text only")
-
-
-def _serve(app: Any, listener: socket.socket) -> None:
-    import uvicorn
-
-    class Server(uvicorn.Server):
-        """Says where it is once it answers."""
-
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            """Begin to listen."""
-            await super().startup(sockets)
-            host, port = listener.getsockname()[:2]
-            _shared.say(f"edgegen serves on http://{f'[{host}]' if ':' in host else host}:{port} (Ctrl-C stops it)")
-
-    config = uvicorn.Config(app, lifespan="off", log_level="warning", access_log=False, timeout_graceful_shutdown=_GRACE_S)
-    # uvicorn raises the signal again once it has shut down; the engine is closed on the way out.
-    signal.signal(signal.SIGTERM, _interrupt)
-    with suppress(KeyboardInterrupt):
-        Server(config).run(sockets=[listener])
+def _launch(args: argparse.Namespace) -> Launch:
+    if args.model and (args.pack or args.adapter):
+        raise UsageError("--model serves a bare model: leave --pack and --adapter out.")
+    pack, model, adapter = (str(path) if path else None for path in (args.pack, args.model, args.adapter))
+    return Launch(pack, model, adapter, args.threads)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

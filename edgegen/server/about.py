@@ -19,7 +19,7 @@ from edgegen.server.body import BodyError, field, read_body
 from edgegen.server.errors import RETRY_S
 from edgegen.server.metrics import Metrics
 from edgegen.server.settings import Limits
-from edgegen.serving.calls import Service
+from edgegen.serving.calls import Service, State
 
 TOKENIZE = ("content", "add_special", "parse_special", "with_pieces")
 DETOKENIZE = ("tokens",)
@@ -47,13 +47,13 @@ class About:
         """Whether the server is alive."""
         del request
         state = self._service.state
-        return JSONResponse({"status": "ok", "version": __version__, "pack": state.pack, "ready": state.ready})
+        return JSONResponse({"status": "ok", "version": __version__, "pack": _pack(state), "ready": state.ready})
 
     async def ready(self, request: Request) -> Response:
         """Whether a text would come from the model now."""
         del request
         state = self._service.state
-        told = {"ready": state.ready, "why": state.why or None, "pack": state.pack, "restarts": state.restarts}
+        told = {"ready": state.ready, "why": state.why or None, "pack": _pack(state), "restarts": state.restarts}
         return JSONResponse(told, 200 if state.ready else 503, None if state.ready else {"Retry-After": RETRY_S})
 
     async def metrics(self, request: Request) -> Response:
@@ -82,7 +82,7 @@ class About:
         state = self._service.state
         if state.pack is None:
             return []
-        more = {"pack": dict(state.pack), "n_ctx": state.n_ctx, "n_vocab": state.n_vocab, "chat": bool(state.chat_template)}
+        more = {"pack": _pack(state), "n_ctx": state.n_ctx, "n_vocab": state.n_vocab, "chat": bool(state.chat_template)}
         return [{"id": state.pack["name"], "object": "model", "created": self._since, "owned_by": "edgegen", **more}]
 
     async def tokenize(self, request: Request) -> Response:
@@ -123,6 +123,11 @@ class About:
         """The same as a page to read."""
         del request
         return HTMLResponse(pages.page(openapi()), headers=_SELF_MADE)
+
+
+def _pack(state: State) -> dict[str, Any] | None:
+    """What everybody may know of the pack, which is not where it lies on this machine."""
+    return None if state.pack is None else {name: value for name, value in state.pack.items() if name != "path"}
 
 
 def _piece(text: str) -> str | list[int]:

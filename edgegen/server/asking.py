@@ -135,7 +135,8 @@ def _bias(body: Mapping[str, Any], n_vocab: int) -> dict[int, float]:
 
 
 def _grammar(body: Mapping[str, Any]) -> str | None:
-    grammar, wanted = field(body, "grammar", str, None), field(body, "response_format", dict, None)
+    grammar: str | None = field(body, "grammar", str, None)
+    wanted: dict[str, Any] | None = field(body, "response_format", dict, None)
     if wanted is None:
         return grammar
     kind = wanted.get("type")

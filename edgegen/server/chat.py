@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +16,7 @@ from edgegen.server.generation import Answer, Choice, Items, finish_reason, gene
 from edgegen.server.metrics import Metrics
 from edgegen.server.settings import Limits
 from edgegen.server.streams import DONE, Events, event, unless_left
-from edgegen.serving.calls import Complete, Ended, Service, State
+from edgegen.serving.calls import Complete, Ended, Service, State, Token
 
 _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "audio": (None,), "function_call": (None, "none"), "functions": (None, []), "metadata": (None, {}),
@@ -87,8 +87,10 @@ async def _whole(items: Items, answer: Answer, wanted: Wanted) -> dict[str, Any]
 async def _events(items: Items, answer: Answer, wanted: Wanted) -> AsyncGenerator[str]:
     common = {**answer.head, **({"usage": None} if wanted.usage else {})}
 
-    def told(index: int, delta: dict[str, Any], finish: str | None = None, **more: Any) -> str:
-        return event({**common, "choices": [{"index": index, "delta": delta, "logprobs": None, "finish_reason": finish, **more}]})
+    def told(index: int, delta: dict[str, Any], finish: str | None = None, tokens: Sequence[Token] = ()) -> str:
+        probs = logprobs.for_chat(tokens) if wanted.call.logprobs is not None and tokens else None
+        ids = {"token_ids": [token.id for token in tokens]} if wanted.ids and tokens else {}
+        return event({**common, "choices": [{"index": index, "delta": delta, "logprobs": probs, "finish_reason": finish, **ids}]})
 
     async with aclosing(items):
         for i in range(wanted.call.n):
@@ -99,9 +101,7 @@ async def _events(items: Items, answer: Answer, wanted: Wanted) -> AsyncGenerato
                 for i, finish in enumerate(item.finishes):
                     yield told(i, {}, finish_reason(finish))
             else:
-                probs = {"logprobs": logprobs.for_chat(item.tokens)} if wanted.call.logprobs is not None else {}
-                ids = {"token_ids": [token.id for token in item.tokens]} if wanted.ids else {}
-                yield told(item.index, {"content": item.text}, **probs, **ids)
+                yield told(item.index, {"content": item.text}, None, item.tokens)
     if wanted.usage:
         yield event({**answer.head, "choices": [], **answer.usage()})
     yield DONE

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -44,14 +45,14 @@ class Explanations:
         stream, many = field(body, "stream", bool, False), field(body, "requests", list, None)
         wanted = priority(body, "shopper" if many is None else "batch")
         if many is None:
-            source = self._one(body, wanted)
+            one = self._one(body, wanted)
             if stream:
-                return Events(_told(await begun(request, source), numbered=False))
-            return JSONResponse((await unless_left(request, _last(source)))["done"])
-        source = self._many(self._checked(body, many), wanted)
+                return Events(_told(await begun(request, one)))
+            return JSONResponse((await unless_left(request, _last(one)))["done"])
+        several = self._many(self._checked(body, many), wanted)
         if stream:
-            return Events(_told(source, numbered=True))
-        return JSONResponse({"results": await unless_left(request, _results(source))})
+            return Events(_told(several))
+        return JSONResponse({"results": await unless_left(request, _results(several))})
 
     def _checked(self, body: Mapping[str, Any], many: list[Any]) -> list[Any]:
         only(body, ("requests", "stream", "priority"))
@@ -69,11 +70,12 @@ class Explanations:
             yield {"delta": piece}
         yield {"done": {"id": id_, **answer.record, "pack": answer.pack}}
 
-    async def _many(self, bodies: list[Any], wanted: Any) -> AsyncGenerator[tuple[int, dict[str, Any]]]:
-        """The same of several texts, a few at a time; one that cannot be made is told as its error."""
+    async def _many(self, bodies: list[Any], wanted: Any) -> AsyncGenerator[dict[str, Any]]:
+        """The same of several texts with their numbers, a few at a time; one that cannot be made is told as its error."""
         turn = asyncio.Semaphore(self._limits.together)
-        async for item in merged([self._tried(body, wanted, turn) for body in bodies]):
-            yield item
+        async with aclosing(merged([self._tried(body, wanted, turn) for body in bodies])) as items:
+            async for number_, item in items:
+                yield {"index": number_, **item}
 
     async def _tried(self, body: Any, wanted: Any, turn: asyncio.Semaphore) -> AsyncGenerator[dict[str, Any]]:
         try:
@@ -87,21 +89,19 @@ class Explanations:
             yield as_json(error)
 
 
-async def _told(source: AsyncGenerator[Any], *, numbered: bool) -> AsyncGenerator[str]:
-    try:
+async def _told(source: AsyncGenerator[dict[str, Any]]) -> AsyncGenerator[str]:
+    async with aclosing(source):
         async for item in source:
-            yield event({"index": item[0], **item[1]} if numbered else item)
-    finally:
-        await source.aclose()
+            yield event(item)
 
 
 async def _last(source: AsyncGenerator[dict[str, Any]]) -> dict[str, Any]:
     return [item async for item in source][-1]
 
 
-async def _results(source: AsyncGenerator[tuple[int, dict[str, Any]]]) -> list[dict[str, Any]]:
-    found = {i: item for i, item in [pair async for pair in source] if "delta" not in item}
-    return [{"index": i, **found[i].get("done", found[i])} for i in sorted(found)]
+async def _results(source: AsyncGenerator[dict[str, Any]]) -> list[dict[str, Any]]:
+    found = [item async for item in source if "delta" not in item]
+    return [{"index": item["index"], **item.get("done", item)} for item in sorted(found, key=lambda item: item["index"])]
 
 
 def _options(body: Mapping[str, Any]) -> ExplainOptions:

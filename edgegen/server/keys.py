@@ -34,6 +34,11 @@ class Keys:
         if not self._hashes:
             raise DataError(f"{path} holds no key. Make one: edgegen key add NAME --keys {path}")
 
+    @property
+    def names(self) -> list[str]:
+        """Whose keys they are."""
+        return list(self._current())
+
     def name(self, secret: str) -> str | None:
         """Whose secret it is. All keys are compared, each in constant time."""
         given, found = _hash(secret), None

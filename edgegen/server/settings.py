@@ -54,7 +54,7 @@ class Limits:
     @classmethod
     def parsed(cls, pairs: Sequence[str]) -> Limits:
         """From `NAME=VALUE` texts. Raises OptionError."""
-        kinds = {one.name: type(one.default) for one in fields(cls)}
+        kinds: dict[str, type[int] | type[float]] = {one.name: int if one.type == "int" else float for one in fields(cls)}
         given: dict[str, float] = {}
         for pair in pairs:
             name, _, value = pair.partition("=")

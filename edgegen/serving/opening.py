@@ -47,7 +47,7 @@ def opened(launch: Launch, say: Say) -> tuple[Runner, State]:
     setting = cautious(replace(setting, threads=launch.threads) if launch.threads else setting, launch.caution)
     adapter = Path(launch.adapter) if launch.adapter else None
     engine = open_engine(model, setting=setting, max_waiting=launch.max_waiting, adapter=adapter)
-    info = _info(pack, model)
+    info = _info(pack, model) | ({"adapter": adapter.name} if adapter else {})
     explainer = _explainer(engine, pack, adapter, info["label"], say)
     runner = Runner(explainer, engine, info["label"])
     prove(runner, _languages(pack) if explainer.has_model else ())

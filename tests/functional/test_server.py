@@ -1,72 +1,38 @@
-"""The HTTP API in process: on templates alone, and on the engine with the fake backend."""
+"""The HTTP API in process: explanations, and what the server tells about itself."""
 
 from __future__ import annotations
 
-import asyncio
-import json
-import signal
-import socket
-import subprocess
-import sys
-import threading
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 
 from edgegen import wire
-from edgegen.commands import serve
 from edgegen.domain import Fact, Kind, Request, Section
-from edgegen.engine.backend import Batch, Logits
-from edgegen.engine.loop import Engine
-from edgegen.errors import UsageError
-from edgegen.explain import Explainer
-from edgegen.server import Shop, make_app, sample_shops
-from edgegen.server.completions import Text
-from edgegen.server.errors import MAX_BODY
-from tests.fakes.backend import FakeBackend, scripted
+from edgegen.server import Limits, Settings, Shop
+from tests.fakes.backend import scripted
+from tests.fakes.http import events, server
 
-BASE, WAIT_S = "http://127.0.0.1:8765", 10
 ROW = {"id": "p9", "name": "Pour Kettle", "category": "kettle", "price": 49.5, "rating": 4.8, "cordless": True}
-SHOPS = sample_shops()
+SMALL = Settings(Limits(body_bytes=2000, json_depth=6, requests=3))
 
 
-@pytest.fixture
-def engine() -> Iterator[Engine]:
-    """An engine whose model writes one text whatever it is asked."""
-    with Engine(lambda: FakeBackend(scripted("a fine cup of tea"))) as found:
-        yield found
+async def post(path: str, body: Any, script: Any = None, settings: Settings | None = None) -> httpx.Response:
+    """One call of a server whose model follows a script, or on templates."""
+    async with server(script, settings) as http:
+        return await http.post(path, json=body)
 
 
-def client(app: Any) -> httpx.AsyncClient:
-    """A client that calls an application in process."""
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=BASE)
-
-
-async def post(path: str, body: Any, engine: Engine | None = None, **options: Any) -> httpx.Response:
-    """One call of a server on `engine`, or on templates."""
-    async with client(make_app(Explainer(engine), engine, {"name": "tiny"}, SHOPS)) as http:
-        return await http.post(path, json=body, **options)
-
-
-async def get(path: str) -> httpx.Response:
-    """One call of a server on templates."""
-    async with client(make_app(Explainer(None), None, {"name": "tiny"}, SHOPS)) as http:
+async def get(path: str, script: Any = None) -> httpx.Response:
+    """The same for what is only read."""
+    async with server(script) as http:
         return await http.get(path)
-
-
-def events(answer: httpx.Response) -> list[Any]:
-    """The data of an event stream."""
-    assert answer.headers["content-type"].startswith("text/event-stream")
-    bits = [line.removeprefix("data: ") for line in answer.text.split("\n\n") if line]
-    return [bit if bit == "[DONE]" else json.loads(bit) for bit in bits]
 
 
 async def test_health_tasks_and_products() -> None:
     """What the terminal needs before it asks for a text."""
-    health = (await get("/health")).json()
-    assert health["status"] == "ok" and health["pack"] == {"name": "tiny"} and health["version"]
+    health = (await get("/health", scripted("x"))).json()
+    assert (health["status"], health["pack"]["name"], health["ready"]) == ("ok", "tiny", True) and health["version"]
     assert "reason" in [task["name"] for task in (await get("/v1/tasks")).json()["tasks"]]
     shop = (await get("/v1/products")).json()
     assert (shop["lang"], shop["langs"]) == ("en", ["en", "zh"])
@@ -75,6 +41,68 @@ async def test_health_tasks_and_products() -> None:
     assert first["id"] == "p001" and price == {"key": "price", "label": "price", "text": "$89"}
     assert (await get("/v1/products?lang=zh")).json()["products"][0]["facts"][0]["label"] == "名称"
     assert (await get("/v1/products?lang=fr")).status_code == 404
+
+
+async def test_ready_tells_the_truth() -> None:
+    """200 only while the model answers; otherwise why not, and when to look again. No path of this machine is told."""
+    async with server(scripted("x"), ready=False, why="The engine died and starts again.", restarts=2) as http:
+        answer = await http.get("/ready")
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        assert answer.json()["why"] == "The engine died and starts again." and answer.json()["restarts"] == 2
+        assert (await http.get("/health")).status_code == 200
+        assert "edgegen_ready 0.0\n" in (await http.get("/metrics")).text
+    async with server(scripted("x"), pack={"name": "tiny", "label": "tiny@1", "path": "/srv/packs/tiny"}) as http:
+        for path in ("/ready", "/health", "/v1/models"):
+            answer = await http.get(path)
+            assert answer.status_code == 200 and "tiny" in answer.text and "/srv" not in answer.text
+
+
+async def test_lists_the_model() -> None:
+    """One model, by its pack's name; none where there is none."""
+    async with server(scripted("x")) as http:
+        found = (await http.get("/v1/models")).json()
+        assert found["object"] == "list" and [one["id"] for one in found["data"]] == ["tiny"]
+        assert (await http.get("/v1/models/tiny")).json() == found["data"][0]
+        assert (await http.get("/v1/models/other")).status_code == 404
+    assert (await get("/v1/models")).json()["data"] == []
+
+
+async def test_tokens_there_and_back() -> None:
+    """Ids, or ids with their pieces; half a character is told by its bytes. Control tokens are read only where asked."""
+    async with server() as http:
+        ids = (await http.post("/tokenize", json={"content": "a茶"})).json()["tokens"]
+        assert ids == list("a茶".encode())
+        assert (await http.post("/detokenize", json={"tokens": ids})).json() == {"content": "a茶"}
+        pieces = (await http.post("/tokenize", json={"content": "a茶", "with_pieces": True})).json()["tokens"]
+        assert pieces[0] == {"id": 97, "piece": "a"} and pieces[1] == {"id": 0xE8, "piece": [0xE8]}
+        plain, parsed = [
+            len((await http.post("/tokenize", json={"content": "<|end|>", "parse_special": special})).json()["tokens"])
+            for special in (False, True)
+        ]
+        assert (plain, parsed) == (7, 1)
+        for path, body in (("/tokenize", {}), ("/detokenize", {"tokens": ["a"]}), ("/detokenize", {"tokens": [10**6]})):
+            assert (await http.post(path, json=body)).status_code == 400, path
+
+
+async def test_metrics_count_what_was_done() -> None:
+    """Requests, texts by source, tokens, times and refusals; and the engine's own figures."""
+    async with server(scripted("a fine cup")) as http:
+        await http.post("/v1/explanations", json={"product": "p001", "n": 1})
+        await http.post("/v1/completions", json={"prompt": "a ", "max_tokens": 3, "temperature": 0})
+        await http.post("/v1/completions", json={"prompt": "a " * 600})
+        answer = await http.get("/metrics")
+    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+    for line in (
+        'edgegen_http_requests_total{route="/v1/completions",status="200"} 1.0',
+        'edgegen_http_requests_total{route="/v1/completions",status="400"} 1.0',
+        'edgegen_texts_total{source="template",task="reason"} 1.0',
+        'edgegen_tokens_total{kind="prompt"} 2.0',
+        'edgegen_first_token_seconds_count{route="/v1/completions"} 1.0',
+        "edgegen_ready 1.0",
+        "edgegen_engine_restarts_total 0.0",
+        "edgegen_engine_waiting 0.0",
+    ):
+        assert line + "\n" in answer.text, answer.text
 
 
 async def test_explains_a_row() -> None:
@@ -121,10 +149,47 @@ async def test_streams_an_explanation() -> None:
     assert "".join(bit["delta"] for bit in bits) == last["done"]["text"]
 
 
-async def test_a_text_that_fails_its_check_becomes_the_template(engine: Engine) -> None:
+async def test_a_text_that_fails_its_check_becomes_the_template() -> None:
     """The model of the fake names nothing, so nothing of it is shown."""
-    record = (await post("/v1/explanations", {"product": {"name": "Kettle", "price": 5}, "n": 2}, engine)).json()
-    assert record["source"] == "template" and "fine cup" not in record["text"]
+    row = {"product": {"name": "Kettle", "price": 5}, "n": 2}
+    record = (await post("/v1/explanations", row, scripted("a fine cup of tea"))).json()
+    assert record["source"] == "template" and "fine cup" not in record["text"] and record["pack"] == "tiny@1"
+
+
+async def test_many_texts_each_for_itself() -> None:
+    """In the order asked for; one that cannot be made has its error, the others their texts."""
+    asked = [{"product": "p001"}, {"product": "nope"}, {"lang": "zh", "product": "p002"}]
+    found = (await post("/v1/explanations", {"requests": asked})).json()["results"]
+    assert [one["index"] for one in found] == [0, 1, 2]
+    assert found[0]["id"] == "p001" and found[2]["lang"] == "zh" and found[0]["claims"]
+    assert found[1]["error"]["code"] == "not_found" and "text" not in found[1]
+
+
+async def test_many_texts_streamed() -> None:
+    """Each event names its text; the bits of each joined are the text of its record."""
+    asked = [{"product": "p001"}, {"product": "p002"}, {"task": "nope", "product": "p001"}]
+    found = events(await post("/v1/explanations", {"requests": asked, "stream": True}))
+    for i in (0, 1):
+        own = [one for one in found if one["index"] == i]
+        assert "".join(one["delta"] for one in own[:-1]) == own[-1]["done"]["text"]
+    assert [one["error"]["code"] for one in found if one["index"] == 2] == ["usage"]
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"requests": []}, "requests"),
+        ({"requests": [{"product": "p001"}] * 4}, "requests"),
+        ({"requests": [{"product": "p001"}], "task": "reason"}, "task"),
+        ({"product": "p001", "priority": "first"}, "priority"),
+        ({"product": "p001", "deadline_s": 0}, "deadline_s"),
+        ({"product": "p001", "seed": 2**63}, "seed"),
+    ],
+)
+async def test_refuses_what_is_out_of_range(body: dict[str, Any], param: str) -> None:
+    """By the field's name."""
+    answer = await post("/v1/explanations", body, settings=SMALL)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, param), answer.text
 
 
 @pytest.mark.parametrize(
@@ -159,156 +224,18 @@ async def test_refuses_with_one_clear_error(body: dict[str, Any], status: int, w
 
 
 async def test_refuses_bodies_that_are_no_json_or_too_long() -> None:
-    """Broken JSON is 400, more than the limit 413, another route or method 404 and 405, a strange host 400."""
-    async with client(make_app(Explainer(None))) as http:
-        for content in (b"{", b"[1]", b"\xff", b"[" * 100_000):
-            assert (await http.post("/v1/explanations", content=content)).status_code == 400
-        assert (await http.post("/v1/explanations", content=b" " * (MAX_BODY + 1))).status_code == 413
+    """Broken JSON is 400, more than the limit 413, another route or method 404 and 405."""
+    async with server(None, SMALL) as http:
+        deep, half, number = b'{"a":' * 7 + b"1" + b"}" * 7, b'{"task": "\\ud800"}', b'{"n": NaN}'
+        for content in (b"{", b"[1]", b"\xff", b"[" * 1500, deep, half, number, b'{"n": 1' + b"0" * 1900 + b"}"):
+            answer = await http.post("/v1/explanations", content=content)
+            assert answer.status_code == 400, content
+        assert (await http.post("/v1/explanations", content=b" " * 2001)).status_code == 413
         assert (await http.get("/nope")).json()["error"]["code"] == "not_found"
         assert (await http.get("/v1/completions")).status_code == 405
-        assert (await http.get("/health", headers={"Host": "shop.example"})).status_code == 400
-
-
-async def test_completes_in_the_shape_of_the_openai_api(engine: Engine) -> None:
-    """Whole texts with their finish reasons and the tokens counted."""
-    answer = (await post("/v1/completions", {"prompt": "<|end|>", "max_tokens": 40, "n": 2, "temperature": 0}, engine)).json()
-    assert answer["object"] == "text_completion" and answer["model"] == "tiny"
-    # The fake reads the prompt's bytes as written already: the prompt was not parsed for control tokens.
-    assert answer["usage"]["prompt_tokens"] == len("<|end|>")
-    assert [(c["index"], c["text"], c["finish_reason"]) for c in answer["choices"]] == [
-        (i, "a fine cup of tea"[len("<|end|>") :], "stop") for i in range(2)
-    ]
-
-
-@pytest.mark.parametrize(
-    ("stop", "text", "finish"), [(" of", "fine cup", "stop"), (["tea", "cup o"], "fine ", "stop"), ([], "fine cup", "length")]
-)
-async def test_stops_at_a_stop_string_streamed_or_not(engine: Engine, stop: Any, text: str, finish: str) -> None:
-    """The stop string is never sent, not even its beginning; streamed joined is the whole."""
-    body = {"prompt": "a ", "max_tokens": 8 if finish == "length" else 40, "temperature": 0, "stop": stop}
-    choice = (await post("/v1/completions", body, engine)).json()["choices"][0]
-    assert (choice["text"], choice["finish_reason"]) == (text, finish)
-    *bits, last = events(await post("/v1/completions", {**body, "stream": True}, engine))
-    assert last == "[DONE]" and "".join(bit["choices"][0]["text"] for bit in bits) == text
-    assert bits[-1]["choices"][0]["finish_reason"] == finish
-
-
-@pytest.mark.parametrize(
-    ("body", "status", "param"),
-    [
-        ({}, 400, "prompt"),
-        ({"prompt": ["a"]}, 400, "prompt"),
-        ({"prompt": "a", "echo": True}, 400, "echo"),
-        ({"prompt": "a", "tools": []}, 400, "tools"),
-        ({"prompt": "a", "stop": [""]}, 400, "stop"),
-        ({"prompt": "a", "n": 0}, 400, "n"),
-        ({"prompt": "a", "top_p": 2}, 400, None),
-        ({"prompt": "a" * 300}, 413, None),
-    ],
-)
-async def test_refuses_completions_it_cannot_make(engine: Engine, body: dict[str, Any], status: int, param: str | None) -> None:
-    """An OpenAI error body that names the field."""
-    answer = await post("/v1/completions", body, engine)
-    assert (answer.status_code, answer.json()["error"]["param"]) == (status, param), answer.text
-
-
-async def test_passes_neutral_values_and_needs_a_model(engine: Engine) -> None:
-    """What asks for nothing is no error; without a model there is nothing to complete."""
-    body = {"model": "any", "prompt": "a", "echo": False, "logprobs": None, "presence_penalty": 0}
-    assert (await post("/v1/completions", body, engine)).status_code == 200
-    answer = await post("/v1/completions", body)
-    assert (answer.status_code, answer.json()["error"]["type"]) == (503, "server_error")
-
-
-class Gate(FakeBackend):
-    """A fake that stops before a step until it is let through."""
-
-    def __init__(self) -> None:
-        """Closed at first."""
-        super().__init__(scripted("word " * 40))
-        self.entered, self.open = threading.Event(), threading.Event()
-
-    def decode(self, batch: Batch) -> Logits:
-        """Wait, then decode."""
-        self.entered.set()
-        assert self.open.wait(WAIT_S)
-        return super().decode(batch)
-
-
-@pytest.mark.parametrize("stream", [False, True])
-async def test_drops_the_job_of_a_client_that_leaves(stream: bool) -> None:
-    """The client leaves while the prompt is read; then hardly anything is decoded and every cell is free."""
-    backend, left, sent = Gate(), asyncio.Event(), list[Any]()
-    body = json.dumps({"prompt": "a", "max_tokens": 200, "temperature": 0, "stream": stream}).encode()
-    inbox = [{"type": "http.request", "body": body}]
-
-    async def receive() -> Any:
-        if inbox:
-            return inbox.pop()
-        await left.wait()
-        return {"type": "http.disconnect"}
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    scope = {
-        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "path": "/v1/completions",
-        "raw_path": b"/v1/completions", "query_string": b"", "headers": [(b"host", b"127.0.0.1")], "scheme": "http",
-    }  # fmt: skip
-    with Engine(lambda: backend) as engine:
-        call = asyncio.create_task(make_app(Explainer(None), engine)(scope, receive, send))
-        assert await asyncio.to_thread(backend.entered.wait, WAIT_S)
-        left.set()
-        await asyncio.wait_for(call, WAIT_S)
-        backend.open.set()
-        engine.ask(lambda _: None)
-    assert sum(backend.decoded) < 10
-
-
-def test_text_holds_back_cut_characters_and_begun_stops() -> None:
-    """A character in several tokens comes whole; what only began like a stop string comes later."""
-    text = Text(("stop",))
-    assert [text.feed(bytes([b])) for b in "茶".encode()] == ["", "", "茶"]
-    assert [text.feed(c.encode()) for c in "sto"] == ["", "", ""]
-    assert text.feed(b"re") == "store" and text.feed(b" s") == " "
-    assert text.close("length") == "s" and text.text == "茶store s"
-
-
-@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "shop.example", "::"])  # noqa: S104 - it must be refused
-def test_binds_loopback_only(host: str) -> None:
-    """Another host is refused before anything is loaded."""
-    with pytest.raises(UsageError, match="this machine only"):
-        serve.bound(host, 0)
-
-
-def test_says_that_a_port_is_taken() -> None:
-    """One line that names the port."""
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        port = other.getsockname()[1]
-        with pytest.raises(UsageError, match=f"Port {port} of 127.0.0.1 is in use"):
-            serve.bound("127.0.0.1", port)
-    with pytest.raises(UsageError, match="--port must be"):
-        serve.bound("127.0.0.1", 70_000)
 
 
 def test_shop_without_shoppers_says_so() -> None:
     """An error names what there is."""
     with pytest.raises(Exception, match="Known: none"):
         Shop("en", ()).shopper("u1")
-
-
-def test_serves_until_it_is_interrupted() -> None:
-    """The command says where it is once it answers, and Ctrl-C ends it with success."""
-    command = [sys.executable, "-m", "edgegen", "serve", "--template-only", "--port", "0"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        try:
-            line = process.stderr.readline()
-            address = line.split()[3]
-            assert line.startswith("edgegen serves on http://127.0.0.1:"), line
-            assert httpx.get(f"{address}/health", trust_env=False).json()["pack"] is None
-            process.send_signal(signal.SIGINT)
-            assert process.wait(WAIT_S) == 0
-            assert process.stderr.read() == "edgegen has stopped.\n"
-        finally:
-            process.kill()

@@ -13,9 +13,9 @@ from textual.pilot import Pilot
 from textual.widgets import DataTable, Input, OptionList, Select, Static
 
 from edgegen import cli
-from edgegen.explain import Explainer
 from edgegen.server import make_app as make_server
 from edgegen.server import sample_shops
+from edgegen.serving.templates import TemplateService
 from tui.app import ShopApp, Written, body, make_app
 from tui.client import Client, Fact, Product, Shop, Task
 
@@ -28,7 +28,7 @@ class Recorder(httpx.ASGITransport):
 
     def __init__(self, shops: Any = None) -> None:
         """On templates and the sample catalogue."""
-        super().__init__(make_server(Explainer(None), None, None, sample_shops() if shops is None else shops))
+        super().__init__(make_server(TemplateService(), sample_shops() if shops is None else shops))
         self.bodies: list[dict[str, Any]] = []
         self.down = False
 

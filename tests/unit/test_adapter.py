@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -319,9 +320,8 @@ def test_from_the_command_line(
     with_it = ["--pack", str(model), "--adapter", str(made), "--n", "1"]
     assert main(["explain", "--task", "reason", "--limit", "1", *with_it]) == 0
     assert capsys.readouterr().out.strip()
-    options = argparse.Namespace(template_only=False, pack=model, adapter=made, threads=1)
-    with serve._engine(options) as (_, engine, info):
-        assert engine is not None and info is not None and info["adapter"] == "shop.gguf"
+    options = argparse.Namespace(template_only=False, model=None, pack=model, adapter=made, threads=1)
+    assert asyncio.run(served(options)) == "shop.gguf"
     call = ["convert", str(base), "--as-adapter", "--out", str(made)]
     assert main(call) == UsageError.exit_code
     assert main([*call, "--adapter", str(folder), "--quant", "q4_0"]) == UsageError.exit_code
@@ -331,6 +331,12 @@ def test_from_the_command_line(
     record = ["evaluate", "--record", "--catalogue", "products.json", "--pack", str(model), "--adapter", str(made)]
     assert main(record) == UsageError.exit_code
     assert "the pack alone" in capsys.readouterr().err
+
+
+async def served(options: argparse.Namespace) -> Any:
+    """The adapter that a server would name."""
+    async with serve.service(options) as found:
+        return (found.state.pack or {}).get("adapter")
 
 
 def test_the_licensing_table_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

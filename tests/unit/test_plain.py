@@ -16,13 +16,12 @@ from convert.build import About, build_packs
 from convert.checkpoint import open_checkpoint
 from edgegen import pack
 from edgegen.cli import main
-from edgegen.commands.serve import explaining
-from edgegen.engine import open_engine
 from edgegen.engine.llama import LlamaBackend, LlamaOptions
 from edgegen.errors import ConvertError, PackError, UsageError
-from edgegen.hardware import Setting
 from edgegen.pack import modelfile
 from edgegen.server import make_app
+from edgegen.serving.launch import Launch
+from edgegen.serving.supervisor import Supervisor
 from tests.fakes.checkpoints import PAIRS, TEXTS, make_checkpoint
 from tests.unit.test_wordpiece import make as make_wordpiece
 
@@ -94,12 +93,16 @@ def test_explain_says_what_is_missing(made: pack.Pack, capsys: pytest.CaptureFix
 
 async def test_completions_work(made: pack.Pack) -> None:
     """The server completes text with it; explanations come from templates and say why."""
-    with open_engine(made.model, setting=Setting(threads=1, repacked=False, gpu_layers=0)) as engine:
-        app = make_app(explaining(made.manifest, engine, None), engine, {"name": "plain"})
+    service = Supervisor(Launch(pack=str(made.folder), threads=1))
+    await service.start()
+    try:
+        app = make_app(service)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1") as http:
             done = await http.post("/v1/completions", json={"prompt": "A walnut desk", "max_tokens": 4, "temperature": 0})
             row = {"title": "Oak desk", "price": "120", "material": "oak"}
             told = await http.post("/v1/explanations", json={"product": row})
+    finally:
+        await service.drain(1)
     assert (done.status_code, told.status_code) == (200, 200)
     assert done.json()["usage"]["completion_tokens"] > 0
     assert (told.json()["source"], "no slot tokens" in told.json()["note"]) == ("template", True)
