@@ -117,7 +117,7 @@ def _told(state: State, made: Settings, served: dict[Lang, Shop], listener: sock
         yield "chat", "yes" if state.chat_template else "no: the model brings no template"
     yield "explanations", "from the model" if state.explains else "from templates"
     yield "catalogue", ", ".join(f"{lang}: {len(shop.products)} products" for lang, shop in served.items())
-    yield "limits", ", ".join(f"{name}={value:g}" for name, value in asdict(made.limits).items())
+    yield "limits", ", ".join(f"{name}={value}" for name, value in asdict(made.limits).items())
 
 
 @asynccontextmanager
