@@ -140,7 +140,7 @@ class Drafter:
                 break
         del ids[start + known :]
         ids += text[known:]
-        for place in range(min(self._indexed, start + known), len(ids)):
+        for place in range(max(_PAIR, min(self._indexed, start + known)), len(ids)):
             self._pairs.setdefault((ids[place - 2], ids[place - 1]), []).append(place)
         self._indexed = max(_PAIR, len(ids))
 
