@@ -179,11 +179,11 @@ def _fill(part: Path, model: Path, opened: Checkpoint, about: About, rows: Seque
 
 
 def _beside(folder: Path, part: Path) -> list[str]:
-    """What a checkpoint holds for the pack beside its weights: the table that training made for its tokenizer."""
-    if not (folder / licensing.FILE).is_file():
-        return []
-    shutil.copyfile(folder / licensing.FILE, part / licensing.FILE)
-    return [licensing.FILE]
+    """What a checkpoint holds for the pack beside its weights: the tables that training made for its tokenizer."""
+    found = [name for name in (licensing.FILE, pack.DRAFT) if (folder / name).is_file()]
+    for name in found:
+        shutil.copyfile(folder / name, part / name)
+    return found
 
 
 def _opened(checkpoint: str | Path | None, adapter: Path | None) -> Checkpoint:

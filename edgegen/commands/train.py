@@ -1,4 +1,4 @@
-"""Write the corpus, train the bundled base, or tune a base on your own pairs with LoRA."""
+"""Write the corpus, train the bundled base, tune a base on your own pairs with LoRA, or make a pack's draft table."""
 
 from __future__ import annotations
 
@@ -31,11 +31,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     lora.add_argument("--rate", type=float, default=1e-3)
     lora.add_argument("--batch", type=int, default=16)
     lora.add_argument("--seed", type=int, default=0)
+    drafts = stages.add_parser("drafts", help="make the draft table of a pack that has none, for `edgegen pack build --add`")
+    drafts.add_argument("--pack", type=Path, help="whose model it is for; default: the active one, else the bundled one")
+    drafts.add_argument("--corpus", type=Path, default=Path("runs/bundled/corpus"), help="folder; default: %(default)s")
+    drafts.add_argument("--data", type=Path, help="JSONL of pairs in place of a corpus")
+    drafts.add_argument("--out", type=Path, default=Path("runs/bundled"), help="folder; default: %(default)s")
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the stage."""
-    return {"corpus": _corpus, "base": _base, "lora": _lora}[args.stage](args)
+    return {"corpus": _corpus, "base": _base, "lora": _lora, "drafts": _drafts}[args.stage](args)
 
 
 def say(text: str) -> None:
@@ -96,4 +101,21 @@ def _lora(args: argparse.Namespace) -> int:
     tuned = lora.tune(args.base, train, held, args.out, lora.LoraOptions(rank=args.rank, alpha=2.0 * args.rank, fit=fit))
     say(f"adapter: {tuned.adapter}\nmerged, for `edgegen convert`:")
     sys.stdout.write(f"{tuned.merged}\n")
+    return 0
+
+
+def _drafts(args: argparse.Namespace) -> int:
+    try:
+        from edgegen.train import base, drafts, pairs
+    except ImportError as error:
+        raise _missing(error) from error
+    from edgegen.commands._shared import open_pack
+    from edgegen.pack import DRAFT
+
+    found = pairs.read(args.data) if args.data else base.load(args.corpus, "train")
+    table = drafts.of_model(open_pack(args.pack).model, found)
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / DRAFT).write_bytes(table.to_bytes())
+    say(f"{len(table.keys)} contexts")
+    sys.stdout.write(f"{args.out / DRAFT}\n")
     return 0

@@ -7,10 +7,10 @@ this machine and says which one is the default, `building` finishes one. See doc
 """
 
 from edgegen.pack.loading import Pack, bundled, describe, load, read_manifest, write_manifest
-from edgegen.pack.manifest import FORMAT, MANIFEST, MODEL, PROMPT_FORMAT, SIGNATURE, FileEntry, Manifest, to_text
+from edgegen.pack.manifest import DRAFT, FORMAT, MANIFEST, MODEL, PROMPT_FORMAT, SIGNATURE, FileEntry, Manifest, to_text
 from edgegen.pack.source import SUFFIX
 
 __all__ = [
-    "FORMAT", "MANIFEST", "MODEL", "PROMPT_FORMAT", "SIGNATURE", "SUFFIX", "FileEntry", "Manifest", "Pack", "bundled",
+    "DRAFT", "FORMAT", "MANIFEST", "MODEL", "PROMPT_FORMAT", "SIGNATURE", "SUFFIX", "FileEntry", "Manifest", "Pack", "bundled",
     "describe", "load", "read_manifest", "to_text", "write_manifest",
 ]  # fmt: skip

@@ -11,7 +11,7 @@ from edgegen import durable
 from edgegen.errors import UsageError
 from edgegen.pack import archive, loading, modelfile, signing, source
 from edgegen.pack.loading import Pack
-from edgegen.pack.manifest import MANIFEST, MODEL, SIGNATURE, Manifest, check_label, parse, to_text
+from edgegen.pack.manifest import DRAFT, MANIFEST, MODEL, SIGNATURE, Manifest, check_label, parse, to_text
 from edgegen.pack.source import SUFFIX
 
 
@@ -36,6 +36,7 @@ def build(
             durable.write_new(part / SIGNATURE, [signing.sign((part / MANIFEST).read_bytes(), key)])
         made = source.read(part)
         made.verify()
+        loading.check(made)
         if out.suffix == SUFFIX:
             durable.replace(out, lambda file: _write_file(file, made.path, made.signature is not None, made.manifest))
         else:
@@ -54,7 +55,9 @@ def _fill(part: Path, pack: Pack, manifest: Manifest, extra: Iterable[Path]) -> 
     """All files and a manifest that lists them."""
     there = source.read(pack.folder)
     durable.need(part, manifest.total)
-    own = [name for name in manifest.files if name != modelfile.NAME]
+    # A new draft table takes the place of the old one.
+    added = {path.name for path in extra} & {DRAFT}
+    own = [name for name in manifest.files if name not in {modelfile.NAME, *added}]
     for name in own:
         durable.write_new(part / name, there.chunks(name))
     durable.write_new(part / modelfile.NAME, [modelfile.text(part / MODEL, manifest).encode("utf-8")])

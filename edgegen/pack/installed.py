@@ -105,7 +105,7 @@ class Installed:
         return True
 
     def _add(self, found: Source, target: Path) -> None:
-        loading.check_model(found.places[MODEL], found.manifest)
+        loading.check(found)
         durable.need(self.packs, found.manifest.total)
         with durable.staging(self.packs) as part, durable.staging(self.packs) as old:
             found.copy(part)

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgegen import durable, folders, licensing
+from edgegen.engine import ngrams
 from edgegen.engine.gguf import read_header
+from edgegen.engine.ngrams import NGrams
 from edgegen.errors import EdgegenError, PackError
 from edgegen.licensing import Table
 from edgegen.pack import source, trust
-from edgegen.pack.archive import Place
-from edgegen.pack.manifest import MANIFEST, MODEL, FileEntry, Manifest, to_text
+from edgegen.pack.manifest import DRAFT, MANIFEST, MODEL, FileEntry, Manifest, to_text
 from edgegen.pack.signing import PublicKey
 from edgegen.pack.source import Source
 
@@ -44,6 +45,16 @@ class Pack:
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise PackError(f"{self.folder / licensing.FILE} cannot be read: {error}. Build the pack again.") from error
 
+    @property
+    def drafts(self) -> NGrams | None:
+        """What mostly follows what in the texts of the model's training, where the pack says so. Raises PackError."""
+        if DRAFT not in self.manifest.files:
+            return None
+        try:
+            return ngrams.from_bytes((self.folder / DRAFT).read_bytes())
+        except (OSError, ValueError) as error:
+            raise PackError(f"{self.folder / DRAFT} cannot be read: {error}. Build the pack again.") from error
+
 
 def bundled() -> Path:
     """The folder of the pack that comes with edgegen: in the installed package, or in a checkout. Raises PackError."""
@@ -69,17 +80,31 @@ def verify(found: Source) -> PublicKey | None:
     """Check signature, files and the model's header; gives who signed. Raises PackError, SignatureError."""
     signer = trust.known_signer(found)
     found.verify()
-    check_model(found.places[MODEL], found.manifest)
+    check(found)
     return signer
 
 
-def check_model(place: Place, manifest: Manifest) -> None:
-    """Raise PackError unless the model's header holds together and is of the manifest's architecture."""
-    architecture = read_header(place.path, place.start, place.size).architecture
-    if architecture != manifest.architecture:
+def check(found: Source) -> None:
+    """Raise PackError unless the model's header holds together, and what the manifest and the draft table say fits it."""
+    place, manifest = found.places[MODEL], found.manifest
+    header = read_header(place.path, place.start, place.size)
+    if header.architecture != manifest.architecture:
         raise PackError(
-            f"{place.label}: the manifest says {manifest.architecture}, the model is {architecture!r}. Build the pack again."
+            f"{place.label}: the manifest says {manifest.architecture}, the model is {header.architecture!r}. "
+            "Build the pack again."
         )
+    if DRAFT in manifest.files:
+        _check_drafts(found, header.lengths.get("tokenizer.ggml.tokens", 0))
+
+
+def _check_drafts(found: Source, n_vocab: int) -> None:
+    label = found.places[DRAFT].label
+    try:
+        table = ngrams.from_bytes(found.content(DRAFT, ngrams.LARGEST))
+    except ValueError as error:
+        raise PackError(f"{label} cannot be read: {error}. Build the pack again.") from error
+    if table.n_vocab != n_vocab:
+        raise PackError(f"{label} is for {table.n_vocab} tokens, the model has {n_vocab}. Make it anew with this model.")
 
 
 def _unpacked(found: Source) -> Pack:
@@ -107,7 +132,7 @@ def _whole(folder: Path) -> bool:
 
 
 def _unpack(found: Source, target: Path) -> None:
-    check_model(found.places[MODEL], found.manifest)
+    check(found)
     durable.need(target, found.manifest.total)
     with durable.staging(target.parent) as part, durable.staging(target.parent) as old:
         found.copy(part)

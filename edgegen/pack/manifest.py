@@ -13,7 +13,7 @@ FORMAT = 1
 """The manifest's format: the highest that this edgegen reads."""
 PROMPT_FORMAT = 2
 """The layout of prompts (see `edgegen.slots`): a model reads only the one it was trained with."""
-MANIFEST, MODEL, SIGNATURE = "manifest.json", "model.gguf", "signature.json"
+MANIFEST, MODEL, SIGNATURE, DRAFT = "manifest.json", "model.gguf", "signature.json", "draft.bin"
 MAX_MANIFEST = 4 << 20
 """Bytes a manifest may have: a hundred times those of the bundled one."""
 MAX_TOTAL = 16 << 30

@@ -45,6 +45,11 @@ class Source:
         if digest.hexdigest() != entry.sha256:
             raise PackError(f"{place.label} is damaged: its SHA-256 is not the manifest's. {_AGAIN}")
 
+    def content(self, name: str, most: int) -> bytes:
+        """All of a listed file that may have `most` bytes. Raises PackError, also for a larger one."""
+        _bound(self.places[name], most)
+        return b"".join(self.chunks(name))
+
     def verify(self) -> None:
         """Read every listed file. Raises PackError for the first that is not as the manifest says."""
         for name in self.manifest.files:
@@ -116,9 +121,13 @@ def _sized(place: Place, entry: FileEntry) -> Place:
 
 
 def _small(place: Place, most: int) -> bytes:
+    _bound(place, most)
+    return b"".join(_read(place))
+
+
+def _bound(place: Place, most: int) -> None:
     if place.size > most:
         raise PackError(f"{place.label} has {place.size} bytes, {most} are the most. Do not use this pack.")
-    return b"".join(_read(place))
 
 
 def _read(place: Place) -> Iterator[bytes]:

@@ -22,7 +22,7 @@ from edgegen.errors import DataError, NotFoundError
 from edgegen.train import lora, pairs, tokenizer
 from edgegen.train.corpus import generate
 from edgegen.train.corpus.world import Split
-from edgegen.train.dataset import Encoder, PairDataset, licensing_table
+from edgegen.train.dataset import Encoder, PairDataset, draft_table, licensing_table
 from edgegen.train.fit import SAVED, FitOptions, fit
 from edgegen.train.pairs import Pair
 
@@ -172,6 +172,8 @@ def train(recipe: Recipe, folder: Path, say: Say, start: str | None = None) -> P
     say("licensing: which facts go with which words")
     table = licensing_table(encoder, load(folder / "corpus", "train"))
     (checkpoint / licensing.FILE).write_text(licensing.to_text(table), "utf-8")
+    say("drafts: what mostly follows what")
+    (checkpoint / pack.DRAFT).write_bytes(draft_table(sets["train"], net.config.vocab_size).to_bytes())
     made = {
         "recipe": asdict(recipe), "pairs": len(sets["train"]), "tokens": total,
         "parameters": sum(p.numel() for p in net.parameters()),

@@ -14,9 +14,11 @@ from transformers import PreTrainedTokenizerFast
 
 from edgegen import grounding, licensing, selection, slots, tasks
 from edgegen.decode import ends_clause, ends_sentence
+from edgegen.engine.ngrams import NGrams
 from edgegen.errors import DataError
 from edgegen.licensing import Ends, Features, Table
 from edgegen.slots import END, SPECIALS, Prompt, Segment
+from edgegen.train import ngrams
 from edgegen.train.pairs import Pair
 
 IGNORE = -100
@@ -122,3 +124,8 @@ def licensing_table(encoder: Encoder, pairs: Iterable[Pair]) -> Table:
     free = (pair for pair in pairs if not tasks.get(pair.request.task).choices)
     groups = groupby(free, key=lambda pair: f"{pair.request.task}.{pair.request.lang}")
     return {name: licensing.learn(token for pair in found for token in encoder.licensed(pair)) for name, found in groups}
+
+
+def draft_table(pairs: PairDataset, n_vocab: int) -> NGrams:
+    """What mostly follows what in the texts of pairs, each after its prompt."""
+    return ngrams.learn(((example.ids, example.start) for example in pairs.examples), n_vocab)

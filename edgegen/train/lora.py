@@ -25,7 +25,7 @@ from edgegen import pack
 from edgegen.errors import ConvertError, DataError, OptionError, UsageError
 from edgegen.slots import SPECIALS
 from edgegen.train import tokenizer
-from edgegen.train.dataset import Encoder, PairDataset
+from edgegen.train.dataset import Encoder, PairDataset, draft_table
 from edgegen.train.fit import FitOptions, fit
 from edgegen.train.pairs import Pair
 
@@ -95,7 +95,9 @@ def tune(base: str, train: Iterable[Pair], valid: Iterable[Pair], out: Path, opt
     model = adapted(checkpoint.model, folder, options, _fresh_ids(folder, checkpoint.tokenizer))
     log = fit(model, checkpoint.tokenizer, sets[0], sets[1] if len(sets[1]) else None, out / "steps", options.fit)
     adapter = _save(model, checkpoint.tokenizer, out / "adapter")
-    return Tuned(adapter, merge(adapter, out / "merged", folder), folder, log)
+    merged = merge(adapter, out / "merged", folder)
+    (merged / pack.DRAFT).write_bytes(draft_table(sets[0], checkpoint.model.config.vocab_size).to_bytes())
+    return Tuned(adapter, merged, folder, log)
 
 
 def _claim(out: Path, base: str, train: list[Pair], options: LoraOptions) -> None:

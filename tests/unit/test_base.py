@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from convert.checkpoint import open_checkpoint
-from edgegen import licensing, tasks
+from edgegen import licensing, pack, tasks
+from edgegen.engine import ngrams
 from edgegen.errors import DataError, NotFoundError
 from edgegen.train import base
 from edgegen.train.base import Recipe
@@ -28,6 +29,8 @@ def test_a_base_and_the_next_one(tmp_path: Path) -> None:
     table = licensing.from_text((first / licensing.FILE).read_text("utf-8"))
     assert set(table) == {f"{task}.{lang}" for task in tasks.names() if task != "category" for lang in ("en", "zh")}
     assert all(token < len(opened.tokenizer) for licensors in table.values() for token in licensors)
+    drafts = ngrams.from_bytes((first / pack.DRAFT).read_bytes())
+    assert drafts.n_vocab == len(opened.tokenizer) and len(drafts.keys)
     said: list[str] = []
     second = open_checkpoint(base.train(TINY, tmp_path / "second", said.append, start=str(first)))
     assert not any("tokenizer: training" in line for line in said)

@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgegen.engine import ngrams
 from edgegen.engine.drafting import MOST, Draft, Drafter, Odds, Pace
+from edgegen.engine.ngrams import NGrams
+from edgegen.train.ngrams import learn
 
-TABLE = ngrams.learn([([0, 1, 2, 3, 4, 5, 6, 7], 1)] * 60, 10)
+TABLE = learn([([0, 1, 2, 3, 4, 5, 6, 7], 1)] * 60, 10)
 
 
-def drafter(prompt: Sequence[int] = (0,), table: ngrams.NGrams | None = TABLE, **options: object) -> Drafter:
+def drafter(prompt: Sequence[int] = (0,), table: NGrams | None = TABLE, **options: object) -> Drafter:
     """One with odds of its own."""
     return Drafter(prompt, table, Odds(), **options)  # type: ignore[arg-type]  # options, by name
 

@@ -16,6 +16,7 @@ from convert.checkpoint import open_checkpoint
 from convert.merge import merge, open_adapted
 from edgegen import pack
 from edgegen.domain import Fact, Kind, Request, Section
+from edgegen.engine import ngrams
 from edgegen.errors import ConvertError, DataError, NotFoundError, OptionError, UsageError
 from edgegen.slots import SPECIALS
 from edgegen.train import lora
@@ -62,6 +63,7 @@ def test_tuning_learns_and_merges(base: Path, tmp_path: Path) -> None:
     assert torch.allclose(logits(merged.model, ids), logits(together, ids), atol=1e-4)
     assert not torch.allclose(logits(merged.model, ids), plain, atol=1e-1)
     assert merged.model.config.activation_function == "gelu_new"
+    assert ngrams.from_bytes((tuned.merged / pack.DRAFT).read_bytes()).n_vocab == len(merged.tokenizer)
     with pytest.raises(UsageError, match="another base, other pairs or options"):
         lora.tune(str(base), pairs(7), (), tmp_path, QUICK)
     again = open_checkpoint(merge(tuned.adapter, tmp_path / "again"))  # the adapter names its base
