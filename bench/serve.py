@@ -91,13 +91,13 @@ class Bench:
     def sides(self, subject: Subject, names: Sequence[str], threads: int | None) -> Iterator[Side]:
         """The servers that are wanted, on a subject; each on a copy of its own, so that none shares another's pages."""
         binary = self.reference.binary("llama-server")
-        more = ("--no-repack",) if has_amx() else ()
+        more = servers.safe()
         for name in names:
             model = self.folder / f"{subject.name}-{name}.gguf"
             if not model.exists():
                 shutil.copyfile(subject.model, model)
             if name == "edgegen":
-                yield servers.ours(model, threads=threads, slots=SLOTS)
+                yield servers.ours(model, threads=threads)
             elif name.startswith("llama-server"):
                 drafting = ("--spec-type", "ngram-cache") if name.endswith("drafting") else ()
                 yield servers.llama_server(
@@ -213,7 +213,7 @@ class Bench:
         """The engine without HTTP beside llama-batched-bench, which does not sample."""
         for subject in self.subjects():
             found = batched.compare(
-                self.reference.binary("llama-batched-bench"), subject.model, self.cores, self.args.rounds, has_amx()
+                self.reference.binary("llama-batched-bench"), subject.model, self.cores, self.args.rounds, servers.safe()
             )
             print(f"\n### {subject.what}: the engine beside llama-batched-bench, {self.cores} threads\n")
             print("| sequences | edgegen, tokens/s | llama-batched-bench | ratio |\n|---|---|---|---|")
@@ -259,12 +259,6 @@ def peers(work: Path) -> Path:
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(site), *PEERS]
         subprocess.run(command, check=True)  # noqa: S603 - our own command
     return site
-
-
-def has_amx() -> bool:
-    """Whether llama.cpp's repacked buffers crash here; see docs of `edgegen doctor`."""
-    info = Path("/proc/cpuinfo")
-    return info.exists() and "amx_tile" in info.read_text("utf-8", "replace")
 
 
 def say(text: str) -> None:

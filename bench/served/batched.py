@@ -16,16 +16,19 @@ from pathlib import Path
 
 SEQUENCES = (1, 8, 16)
 BAR = 0.9
-_PROMPT, _WRITTEN = 16, 96
+_PROMPT, _WRITTEN, _PER_SEQUENCE = 16, 96, 256
+_TRIES = 5
 
 
-def compare(binary: Path, model: Path, threads: int, rounds: int, amx: bool) -> dict[int, tuple[list[float], list[float]]]:
+def compare(
+    binary: Path, model: Path, threads: int, rounds: int, more: tuple[str, ...]
+) -> dict[int, tuple[list[float], list[float]]]:
     """Rates of both by the number of sequences, in turn."""
     found: dict[int, tuple[list[float], list[float]]] = {n: ([], []) for n in SEQUENCES}
     for _ in range(rounds):
         for n, (mine, other) in found.items():
             mine.append(_ours(model, threads, n))
-            other.append(_theirs(binary, model, threads, n, amx))
+            other.append(_theirs(binary, model, threads, n, more))
     return found
 
 
@@ -35,21 +38,15 @@ def _ours(model: Path, threads: int, n: int) -> float:
     return float(subprocess.run(command, capture_output=True, text=True, check=True, env=env).stdout)  # noqa: S603 - our own file
 
 
-def _theirs(binary: Path, model: Path, threads: int, n: int, amx: bool) -> float:
-    command = [
-        str(binary),
-        "-m",
-        str(model),
-        "-c",
-        str(n * (_PROMPT + _WRITTEN + 8)),
-        "-t",
-        str(threads),
-        "--output-format",
-        "jsonl",
-    ]
-    command += ["-npp", str(_PROMPT), "-ntg", str(_WRITTEN), "-npl", str(n), *(["--no-repack"] if amx else [])]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout  # noqa: S603 - llama.cpp's program
-    return float(next(json.loads(line)["speed_tg"] for line in said.splitlines() if line.startswith("{")))
+def _theirs(binary: Path, model: Path, threads: int, n: int, more: tuple[str, ...]) -> float:
+    command = [str(binary), "-m", str(model), "-c", str(n * _PER_SEQUENCE), "-t", str(threads), "--output-format", "jsonl"]
+    command += ["-npp", str(_PROMPT), "-ntg", str(_WRITTEN), "-npl", str(n), *more]
+    for _ in range(_TRIES):
+        done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 - llama.cpp's program
+        rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+        if rows:  # its log's thread does not always come to writing the line before the process ends
+            return float(rows[0]["speed_tg"])
+    raise RuntimeError(f"llama-batched-bench said nothing of {n} sequences in {_TRIES} runs: {done.stderr[-300:]}")
 
 
 def rate(model: Path, threads: int, n: int) -> float:

@@ -22,7 +22,9 @@ _END = b"\r\n0\r\n\r\n"
 
 @dataclass(slots=True)
 class Record:
-    """One request: seconds from the start of the run, tokens as the server counts them, the text, and what went wrong."""
+    """One request: seconds from the start of the run, tokens as the server counts them, the text, the tokens' ids
+    where they are told, and what went wrong.
+    """
 
     at: int
     began: float
@@ -31,6 +33,7 @@ class Record:
     prompt_tokens: int = 0
     tokens: int = 0
     text: str = ""
+    ids: list[int] = field(default_factory=list)
     error: str = ""
 
 
@@ -152,6 +155,7 @@ def read(at: int, start: float, parts: list[tuple[float, bytes]], began: float) 
 def _whole(record: Record, answer: Mapping[str, Any]) -> None:
     _usage(record, answer)
     record.text = "".join(_text(choice) for choice in answer.get("choices") or ())
+    record.ids = [id_ for choice in answer.get("choices") or [answer] for id_ in _ids(choice)]
     record.first = record.ended
 
 
@@ -178,6 +182,7 @@ def _streamed(record: Record, parts: list[tuple[float, bytes]], began: float) ->
             if text and record.first is None:
                 record.first = stamp - began
             record.text += text
+            record.ids += [id_ for choice in answer.get("choices") or () for id_ in _ids(choice)]
     record.tokens = record.tokens or counted
     if not ended and not record.error:
         record.error = "the stream broke off"
@@ -191,6 +196,11 @@ def _usage(record: Record, answer: Mapping[str, Any]) -> None:
 
 def _text(choice: Mapping[str, Any]) -> str:
     return str(choice.get("text") or (choice.get("delta") or choice.get("message") or {}).get("content") or "")
+
+
+def _ids(choice: Mapping[str, Any]) -> list[int]:
+    """Tokens as edgegen tells them, or llama-server."""
+    return choice.get("token_ids") or choice.get("tokens") or []
 
 
 def _chunks(body: bytes) -> Iterator[bytes]:

@@ -1,6 +1,6 @@
 """Prompts as token ids: those of real explanation requests, and plain text about the same products.
 
-    python prompts.py MODEL pack|text|pieces COUNT
+    python prompts.py MODEL pack|text|pieces|ends COUNT
 
 Runs in a process of its own and prints JSON: it loads the model.
 """
@@ -30,6 +30,12 @@ def made(model: Path, kind: str, count: int) -> list[list[int]]:
 def pieces(model: Path) -> list[bytes]:
     """The bytes of each token of a model, so that a prompt can be given as text to a server that takes nothing else."""
     return [piece.encode("latin-1") for piece in _asked(model, "pieces", "0")]
+
+
+def ends(model: Path) -> list[int]:
+    """The tokens that end a text."""
+    found: list[int] = _asked(model, "ends", "0")
+    return found
 
 
 def _asked(model: Path, *what: str) -> Any:
@@ -89,11 +95,16 @@ def _text_prompts(backend: Any) -> Iterator[list[int]]:
 def main() -> None:
     """Print the prompts."""
     from edgegen.engine.llama import LlamaBackend
+    from edgegen.slots import END
 
     model, kind, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     backend = LlamaBackend(model)
     if kind == "pieces":
         print(json.dumps([backend.token_bytes(token).decode("latin-1") for token in range(backend.n_vocab)]))
+        return
+    if kind == "ends":
+        named = (backend.eos, backend.control_id(END), backend.control_id("<|im_end|>"), backend.control_id("<|endoftext|>"))
+        print(json.dumps(sorted({id_ for id_ in named if id_ is not None})))
         return
     unique: dict[tuple[int, ...], None] = {}
     for ids in {"pack": _pack_prompts, "text": _text_prompts}[kind](backend):

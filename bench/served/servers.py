@@ -52,12 +52,23 @@ class Running:
     port: int
 
 
-def ours(model: Path, *, threads: int | None, slots: int) -> Side:
+def safe() -> tuple[str, ...]:
+    """What llama-server needs where its repacked buffers crash: on processors with AMX, in this version."""
+    info = Path("/proc/cpuinfo")
+    return ("--no-repack",) if info.exists() and "amx_tile" in info.read_text("utf-8", "replace") else ()
+
+
+def ours(model: Path, *, threads: int | None) -> Side:
     """`edgegen serve` on a GGUF file; it finds its slots itself."""
-    del slots
     command = [sys.executable, "-m", "edgegen", "serve", "--model", str(model), "--port", "{port}"]
     command += ["--threads", str(threads)] if threads else []
     return Side("edgegen", tuple(command), env={"PYTHONPATH": str(ROOT)})
+
+
+def pack(name: str) -> Side:
+    """`edgegen serve` on a pack."""
+    command = (sys.executable, "-m", "edgegen", "serve", "--pack", name, "--port", "{port}")
+    return Side("edgegen", command, env={"PYTHONPATH": str(ROOT)})
 
 
 def llama_server(binary: Path, model: Path, *, threads: int | None, slots: int, context: int, more: tuple[str, ...] = ()) -> Side:

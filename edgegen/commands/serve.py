@@ -35,6 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--catalogue", metavar="FILE", help="catalogue that is served; default: the sample in every language")
     parser.add_argument("--lang", default="en", help="language of the catalogue, and the default one; default: %(default)s")
     parser.add_argument("--threads", type=int, help="default: what `edgegen doctor` shows")
+    parser.add_argument("--context", type=int, metavar="N", help="tokens of a prompt and its text; default: what the model can")
+    parser.add_argument("--cells", type=int, metavar="N", help="tokens that all texts together have room for")
     parser.add_argument("--model", type=Path, metavar="FILE.gguf", help="a model in place of a pack: completions and chats only")
     parser.add_argument("--template-only", action="store_true", help="load no model; every text comes from its template")
     parser.add_argument("--check", action="store_true", help="load everything, write one text, say what would be served, and end")
@@ -138,7 +140,7 @@ def _launch(args: argparse.Namespace) -> Launch:
     if args.model and (args.pack or args.adapter):
         raise UsageError("--model serves a bare model: leave --pack and --adapter out.")
     pack, model, adapter = (str(path) if path else None for path in (args.pack, args.model, args.adapter))
-    return Launch(pack, model, adapter, args.threads)
+    return Launch(pack, model, adapter, args.threads, args.context, args.cells)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -19,7 +19,8 @@ SHARED = (
 )  # fmt: skip
 """Fields of the OpenAI API that both routes take."""
 EXTENSIONS = (
-    "top_k", "min_p", "repeat_penalty", "no_repeat_ngram", "ignore_eos", "grammar", "priority", "return_token_ids",
+    "top_k", "min_p", "repeat_penalty", "no_repeat_ngram", "ignore_eos", "write_controls", "grammar", "priority",
+    "return_token_ids",
 )  # fmt: skip
 """Fields of edgegen's own that both routes take."""
 _MOST_STOPS = 4
@@ -51,6 +52,7 @@ def complete(
         bias=_bias(body, state.n_vocab),
         grammar=_grammar(body),
         ignore_end=field(body, "ignore_eos", bool, False),
+        write_controls=field(body, "write_controls", bool, False),
         deadline_s=limits.generation_s,
         priority=priority(body, "shopper"),
     )  # fmt: skip

@@ -23,6 +23,10 @@ class Launch:
     """A LoRA adapter in GGUF on top of the model."""
     threads: int | None = None
     """Threads in place of those that the hardware's setting says."""
+    context: int | None = None
+    """Positions of a text with its prompt, in place of those that the model was trained with."""
+    cells: int | None = None
+    """Tokens that all texts have room for together."""
     caution: int = 0
     """So many steps of `safer` from the setting that is known to be fastest."""
     max_waiting: int = 32

@@ -46,7 +46,9 @@ def opened(launch: Launch, say: Say) -> tuple[Runner, State]:
     setting = hardware.known(model).setting
     setting = cautious(replace(setting, threads=launch.threads) if launch.threads else setting, launch.caution)
     adapter = Path(launch.adapter) if launch.adapter else None
-    engine = open_engine(model, setting=setting, max_waiting=launch.max_waiting, adapter=adapter)
+    engine = open_engine(
+        model, setting=setting, max_waiting=launch.max_waiting, adapter=adapter, n_ctx=launch.context, n_cells=launch.cells
+    )
     info = _info(pack, model) | ({"adapter": adapter.name} if adapter else {})
     explainer = _explainer(engine, pack, adapter, info["label"], say)
     runner = Runner(explainer, engine, info["label"])

@@ -115,6 +115,13 @@ async def test_seeds_and_biases() -> None:
     ] == [122] * 3
 
 
+async def test_writes_control_tokens_only_where_asked() -> None:
+    """The model's favourite is a control token."""
+    body, slots = {"prompt": [TEXT], "max_tokens": 9, "temperature": 0}, scripted("a<|v1|>b")
+    plain, all_of_it = [await complete({**body, "write_controls": wanted}, slots) for wanted in (False, True)]
+    assert "<|v1|>" not in plain["choices"][0]["text"] and all_of_it["choices"][0]["text"] == "a<|v1|>b"
+
+
 async def test_puts_the_token_before_a_prompt_that_the_model_wants() -> None:
     """Before texts, not before ids; the echo does not show it."""
     wants: dict[str, Any] = {"starts_with_bos": True, "specials": {"bos": END}}
