@@ -37,8 +37,8 @@ _FORCED, _FORCED_SLOT = -6.0, -4.5
 _UNLIKELY = -1.5
 """Mean log-probability of a sentence that the model itself hardly believes in."""
 Source = Literal["model", "template"]
-Watch = Callable[["Future[Generation]"], object]
-"""Is given the future of each job that an explanation makes; cancelling it ends the explanation with CancelledError."""
+Submit = Callable[["Job"], "Future[Generation]"]
+"""Hands a job to the engine. Cancelling what it gives ends the explanation with CancelledError."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ class Explainer:
         """Whether a model writes, or templates alone."""
         return self._engine is not None
 
-    def explain(self, request: Request, options: ExplainOptions | None = None, watch: Watch | None = None) -> Explanation:
+    def explain(self, request: Request, options: ExplainOptions | None = None, submit: Submit | None = None) -> Explanation:
         """A checked text for a request. Raises UsageError or DataError for a request that no text can be made of."""
         options = options or ExplainOptions()
         started = time.perf_counter()
@@ -160,7 +160,7 @@ class Explainer:
                 break
             left = options.deadline_s - (time.perf_counter() - started)
             try:
-                found, spent, written = self._candidates(prompt, task, replace(options, deadline_s=max(left, _INSTANT_S)), watch)
+                found, spent, written = self._candidates(prompt, task, replace(options, deadline_s=max(left, _INSTANT_S)), submit)
             except (BusyError, PromptTooLongError, EngineError) as error:
                 note = str(error)
                 break
@@ -179,15 +179,12 @@ class Explainer:
         )  # fmt: skip
 
     def _candidates(
-        self, prompt: Prompt, task: Task, options: ExplainOptions, watch: Watch | None
+        self, prompt: Prompt, task: Task, options: ExplainOptions, submit: Submit | None
     ) -> tuple[list[list[Segment] | None], dict[str, float], int]:
         if self._engine is None or self._decoder is None:
             raise EngineError(f"{self._without}; the text comes from the template.")
         job = self._job(self._engine, self._decoder, prompt, task, options)
-        future = self._engine.submit(job)
-        if watch is not None:
-            watch(future)
-        generation = future.result()
+        generation = (submit or self._engine.submit)(job).result()
         timings = {"first_token_s": generation.timings.first_token_s or 0.0, "model_s": generation.timings.total_s}
         done = [c for c in generation if c.finish != "spare"]
         ranked = sorted(done, key=lambda c: -c.logprob / (len(c.tokens) + 1))

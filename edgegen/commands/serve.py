@@ -23,6 +23,7 @@ from edgegen.serving.calls import Service, State
 from edgegen.serving.launch import Launch
 from edgegen.serving.supervisor import Supervisor
 from edgegen.serving.templates import TemplateService
+from edgegen.serving.watch import following
 
 _DRAIN_S = 10.0
 _LAST_S = 0.5  # for the engine once the server has stopped
@@ -131,7 +132,8 @@ async def service(args: argparse.Namespace) -> AsyncIterator[Service]:
     supervisor = Supervisor(_launch(args))
     try:
         await supervisor.start()
-        yield supervisor
+        async with following(supervisor, active=args.pack is None and args.model is None):
+            yield supervisor
     finally:
         await supervisor.drain(_LAST_S)
 

@@ -52,7 +52,8 @@ class Installed:
         """`try_model` raises PackError for a model that does not load."""
         self.folder = folders.data()
         self.packs = self.folder / "packs"
-        self._state = self.folder / "active.json"
+        self.state_file = self.folder / "active.json"
+        """Changes, as a whole, with the active pack."""
         self._try_model = try_model
 
     def names(self) -> list[str]:
@@ -152,15 +153,15 @@ class Installed:
 
     def state(self) -> Active:
         """Which pack is active. Raises PackError where `active.json` is damaged."""
-        if not self._state.is_file():
+        if not self.state_file.is_file():
             return Active()
         try:
-            raw = read_json(self._state.read_bytes(), self._state)
+            raw = read_json(self.state_file.read_bytes(), self.state_file)
         except PackError:
             raw = {"active": False}
         values = raw.get("active"), raw.get("previous")
         if not all(value is None or (isinstance(value, str) and Path(value).name == value) for value in values):
-            raise PackError(f"{self._state} is damaged. Delete it, then activate a pack.")
+            raise PackError(f"{self.state_file} is damaged. Delete it, then activate a pack.")
         return Active(*values)
 
     def current(self, say: Say) -> Pack:
@@ -183,7 +184,7 @@ class Installed:
 
     def _keep(self, state: Active) -> None:
         text = json.dumps({"active": state.active, "previous": state.previous}, indent=2) + "\n"
-        durable.replace(self._state, lambda file: file.write(text.encode("ascii")))
+        durable.replace(self.state_file, lambda file: file.write(text.encode("ascii")))
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

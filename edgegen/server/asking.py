@@ -53,6 +53,7 @@ def complete(
         grammar=_grammar(body),
         ignore_end=field(body, "ignore_eos", bool, False),
         write_controls=field(body, "write_controls", bool, False),
+        whole=not field(body, "stream", bool, False),
         deadline_s=limits.generation_s,
         priority=priority(body, "shopper"),
     )  # fmt: skip

@@ -76,17 +76,22 @@ def head(kind: str, prefix: str, state: State) -> dict[str, Any]:
 async def generate(request: Request, service: Service, metrics: Metrics, calls: Sequence[Complete], param: str) -> Items:
     """The items of all calls, once the first is there. Raises what the calls raise; `param` names the field of the prompt."""
     started = time.perf_counter()
-    items = await begun(request, _counted(merged([service.complete(call) for call in calls]), metrics, param))
-    metrics.first_token(request.url.path, time.perf_counter() - started)
+    route, whole = request.url.path, calls[0].whole
+    items = await begun(request, _counted(merged([service.complete(call) for call in calls]), metrics, route, whole, param))
+    if not whole:
+        metrics.first_token(route, time.perf_counter() - started)
     return items
 
 
-async def _counted(items: Items, metrics: Metrics, param: str) -> Items:
+async def _counted(items: Items, metrics: Metrics, route: str, whole: bool, param: str) -> Items:
     try:
         async with aclosing(items):
             async for number, item in items:
                 if isinstance(item, Ended):
                     metrics.completed(item.prompt_tokens, item.reused_tokens, item.completion_tokens)
+                    # What comes in one piece comes late; the engine knows when it began.
+                    if whole and (first := item.timings.get("first_token_s")):
+                        metrics.first_token(route, first)
                 yield number, item
     except PromptTooLongError as error:
         raise too_long(error, param) from None

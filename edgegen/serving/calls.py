@@ -7,11 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from edgegen.domain import Request
-from edgegen.engine.options import SamplingOptions
+from edgegen.engine.options import Priority, SamplingOptions
 from edgegen.explain import ExplainOptions
-
-Priority = Literal["shopper", "batch"]
-"""Whose turn it is first: somebody who waits before a screen, or a job that nobody waits for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +58,8 @@ class Complete:
     """Go on where the model would end."""
     write_controls: bool = False
     """Let control tokens that do not end the text be written."""
+    whole: bool = False
+    """Nobody reads along: each text comes in one piece, at the end, which costs both processes far less."""
     deadline_s: float | None = None
     """Seconds after which the texts end with what they have."""
     priority: Priority = "shopper"

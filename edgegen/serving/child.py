@@ -14,11 +14,11 @@ import signal
 import socket
 import sys
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, NoReturn
 
 from edgegen.errors import BusyError, EdgegenError, EngineError, UsageError
@@ -37,25 +37,20 @@ class Outbox:
     """Sends answers from a thread of its own, all that have come together at one go, so that no step waits for the socket."""
 
     def __init__(self, link: socket.socket) -> None:
-        self._link, self._waiting = link, deque[tuple[int, Any]]()
-        self._wake = threading.Event()
+        self._link, self._waiting = link, SimpleQueue[tuple[int, Any]]()
         threading.Thread(target=self._main, name="edgegen-outbox", daemon=True).start()
 
     def put(self, id_: int, answer: Any) -> None:
         """Queue an answer."""
-        self._waiting.append((id_, answer))
-        self._wake.set()
+        self._waiting.put((id_, answer))
 
     def _main(self) -> None:
         while True:
-            self._wake.wait()
-            self._wake.clear()
-            lines = []
-            while self._waiting:
-                id_, answer = self._waiting.popleft()
-                lines.append(messages.line([id_, *messages.answer_to_json(answer)]))
+            together = [self._waiting.get()]
+            while not self._waiting.empty():  # nobody else takes from it
+                together.append(self._waiting.get())
             try:
-                self._link.sendall(b"".join(lines))
+                self._link.sendall(b"".join(messages.line([id_, *messages.answer_to_json(answer)]) for id_, answer in together))
             except OSError:
                 os._exit(0)  # the front is gone
 

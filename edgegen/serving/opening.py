@@ -79,7 +79,7 @@ def _explainer(engine: Engine, pack: Pack | None, adapter: Path | None, label: s
 def _languages(pack: Pack | None) -> Sequence[Lang]:
     if pack is None or "reason" not in pack.manifest.tasks:
         return ()
-    return [lang for lang in LANGS if lang in pack.manifest.languages][:1]
+    return [lang for lang in LANGS if lang in pack.manifest.languages]
 
 
 def _of_header(header: Header, engine: Engine) -> dict[str, Any]:
@@ -110,7 +110,8 @@ def prove(runner: Runner, languages: Sequence[Lang]) -> None:
     if ended.completion_tokens < 1:
         raise EngineError("The model wrote nothing in its trial. Do not use it.")
     for lang in languages:
-        call = Explain(Request("reason", lang, (Section("item", _TRIAL_FACTS),)), ExplainOptions(deadline_s=_TRIAL_S))
+        options = ExplainOptions(n=1, rewrite=False, deadline_s=_TRIAL_S)
+        call = Explain(Request("reason", lang, (Section("item", _TRIAL_FACTS),)), options)
         record = _asked(partial(runner.explain, call)).record
         if record["note"] is not None or not record["tokens"]:
             raise EngineError(f"The model wrote no explanation in its trial: {record['note'] or 'not a token'}. Do not use it.")

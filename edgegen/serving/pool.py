@@ -6,8 +6,8 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
+from edgegen.engine.options import Priority
 from edgegen.errors import BusyError
-from edgegen.serving.calls import Priority
 
 Work = Callable[[], None]
 """Must not raise: there is nobody to tell."""

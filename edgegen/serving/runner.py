@@ -46,7 +46,7 @@ class Runner:
         self.engine, self.label = engine, label
         self._explainer = explainer
         self._pool = Pool(_THREADS, max_waiting)
-        self.counts = Counter[str]()
+        self.counts = Counter[str](explanations_from_model_total=0, explanations_from_template_total=0)
 
     def explain(self, call: Explain, tell: Tell) -> Leave:
         """Tells Explained. Its deadline counts from here."""
@@ -70,8 +70,8 @@ class Runner:
 
     def figures(self) -> dict[str, float]:
         """Counters and gauges, without waiting for the engine."""
-        own = {"explain_waiting": self._pool.waiting, "explain_running": self._pool.running}
-        return {"engine_waiting": self.engine.waiting, "engine_threads": self.engine.threads, **own, **self.counts}
+        own = {"explanations_waiting": self._pool.waiting, "explanations_running": self._pool.running}
+        return {**self.engine.figures(), **own, **self.counts}
 
     def close(self) -> None:
         """End the threads; the engine is its owner's to close."""
@@ -137,10 +137,11 @@ class _Explaining:
         """Make it; in a thread of the pool."""
         if self._left.is_set():
             return
-        options = self._call.options
-        left_s = options.deadline_s - (time.perf_counter() - self._began)
+        call = self._call
+        left_s = call.options.deadline_s - (time.perf_counter() - self._began)
+        options = replace(call.options, deadline_s=max(left_s, _INSTANT_S))
         try:
-            made = self._explainer.explain(self._call.request, replace(options, deadline_s=max(left_s, _INSTANT_S)), self._watch)
+            made = self._explainer.explain(call.request, options, self._submit)
         except CancelledError:
             return
         except CALLER_ERRORS as error:
@@ -149,10 +150,11 @@ class _Explaining:
         self._runner.counts[f"explanations_from_{made.source}_total"] += 1
         self._tell(Explained(made.to_json(), list(made.pieces()), self._runner.label))
 
-    def _watch(self, future: Future[Generation]) -> None:
-        self._future = future
+    def _submit(self, job: Job) -> Future[Generation]:
+        future = self._future = self._runner.engine.submit(replace(job, priority=self._call.priority))
         if self._left.is_set():
             future.cancel()
+        return future
 
     def leave(self) -> None:
         """Drop the job that runs, and make no other."""
@@ -166,7 +168,7 @@ class _Completing:
 
     def __init__(self, runner: Runner, call: Complete, tell: Tell) -> None:
         self._runner, self._call, self._tell = runner, call, tell
-        self._texts = [Text(i, call.stops) for i in range(call.n)]
+        self._texts = [Text(i, call.stops, whole=call.whole) for i in range(call.n)]
         self._pieces = runner.engine.vocabulary.pieces
         self._prompt, self._left = 0, threading.Event()
         self._future: Future[Generation] | None = None

@@ -39,7 +39,7 @@ class Supervisor:
 
     def __init__(self, launch: Launch, policy: Policy | None = None, command: Sequence[str] = COMMAND) -> None:
         """Starts nothing yet. `command` starts a process; the number of its socket becomes the last argument."""
-        self._launch, self._first = launch, launch
+        self._launch = self._proven = launch  # what is asked for, and what a process is started with after one died
         self._policy, self._command = policy or Policy(), command
         self._current: Process | None = None
         self._known = State(False, "The engine is starting")
@@ -156,14 +156,16 @@ class Supervisor:
     def _unavailable(self) -> UnavailableError:
         return UnavailableError(f"{self._why()}. Try again in a few seconds.")
 
-    async def switch(self, pack: str | PathLike[str]) -> None:
+    async def switch(self, pack: str | PathLike[str] | None = None) -> None:
         """Serve another pack from now on: what is open ends with the old one, what comes goes to the new one.
+
+        None opens the same one anew.
 
         Raises why the new one cannot be used (PackError, NotFoundError, EngineError, ...); then nothing has changed.
         """
         async with self._switching:
             self._refuse_if_closing()
-            launch = replace(self._launch, pack=str(pack), model=None)
+            launch = replace(self._launch, pack=str(pack), model=None) if pack else self._launch
             try:
                 await self._install(launch)
             except asyncio.CancelledError:
@@ -171,7 +173,7 @@ class Supervisor:
                 raise
             except EdgegenError as error:
                 self.counts["pack_switches_failed_total"] += 1
-                LOG.error("pack %s is not used, what was served before still is: %s", pack, error)
+                LOG.error("%s is not used, what was served before still is: %s", launch.what, error)
                 raise
             self._launch, self._deaths, self._caution = launch, 0, 0
             if self._revival is not None:
@@ -196,6 +198,9 @@ class Supervisor:
         self._run(self._mourn(process))
         old, self._current = self._current, process
         self._known, self._since_s = process.state, asyncio.get_running_loop().time()
+        # What has worked is what comes back, whichever pack is active by then.
+        path = (process.state.pack or {}).get("path")
+        self._proven = launch if launch.model else replace(launch, pack=path)
         async with self._changed:
             self._changed.notify_all()
         if old is not None:
@@ -228,10 +233,10 @@ class Supervisor:
         while True:
             await asyncio.sleep(self._policy.pause_s(self._deaths))
             try:
-                await self._install(replace(self._launch, caution=self._caution))
+                await self._install(replace(self._proven, caution=self._caution))
             except _HOPELESS as error:
                 self._fail(f"The engine cannot start: {error}", crashed=False)
-                self._launch = self._first  # the pack that it was switched to may be gone
+                self._proven = self._launch  # the folder that it was in may be gone
             except EngineError as error:
                 self._fail(str(error), crashed=True)
             else:

@@ -13,11 +13,12 @@ _Decoder = codecs.getincrementaldecoder("utf-8")
 class Text:
     """One candidate's text. Held back are a cut character and what may still become a stop, with the tokens that they are of."""
 
-    __slots__ = ("_decoder", "_held", "_tokens", "index", "stop", "stops")
+    __slots__ = ("_decoder", "_held", "_sent", "_tokens", "index", "stop", "stops")
 
-    def __init__(self, index: int, stops: Sequence[str] = ()) -> None:
-        """Candidate `index`; `stops` end it and are not part of it."""
+    def __init__(self, index: int, stops: Sequence[str] = (), *, whole: bool = False) -> None:
+        """Candidate `index`; `stops` end it and are not part of it. `whole` gives nothing before the end."""
         self.index, self.stops = index, stops
+        self._sent: list[Written] | None = [] if whole else None
         self.stop: str | None = None
         """The stop that ended it."""
         self._decoder = _Decoder("replace")
@@ -47,7 +48,11 @@ class Text:
         if self.stop is None:
             self._held += self._decoder.decode(b"", final=True)
             self._tokens = [(begin, len(self._held), token) for begin, _, token in self._tokens]
-        return self._send(len(self._held))
+        last = self._send(len(self._held))
+        if not self._sent:
+            return last
+        tokens = tuple(token for written in self._sent for token in written.tokens)
+        return Written(self.index, "".join(written.text for written in self._sent), tokens)
 
     def _begun(self, stop: str) -> int:
         """How many characters at the end may be the beginning of a stop."""
@@ -63,4 +68,7 @@ class Text:
         written = Written(self.index, self._held[:upto], tuple(token for _, _, token in self._tokens[:ready]))
         self._held = self._held[upto:]
         self._tokens = [(begin - upto, end - upto, token) for begin, end, token in self._tokens[ready:]]
-        return written
+        if self._sent is None:
+            return written
+        self._sent.append(written)
+        return None

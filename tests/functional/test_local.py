@@ -77,6 +77,14 @@ async def test_completes_until_the_model_ends(service: LocalService) -> None:
     assert ended.timings["total_s"] >= ended.timings["first_token_s"] >= 0
 
 
+async def test_whole_texts_come_in_one_piece(service: LocalService) -> None:
+    """The same texts and tokens."""
+    texts, ended, said = await collect(service, ask(n=2, stops=("cup",)))
+    whole, ended_too, pieces = await collect(service, ask(n=2, stops=("cup",), whole=True))
+    assert whole == texts and ended_too.stops == ended.stops and [piece.index for piece in pieces] == [0, 1]
+    assert [t for w in said if w.index == 1 for t in w.tokens] == list(pieces[1].tokens)
+
+
 async def test_a_stop_ends_a_candidate_at_once(service: LocalService) -> None:
     """Its other tokens are not even drawn."""
     texts, ended, _ = await collect(service, ask(stops=("cup",)))
@@ -139,7 +147,7 @@ async def test_tokens_there_and_back(service: LocalService) -> None:
     assert await service.detokenize([id_ for id_, _ in found]) == "茶"
     with pytest.raises(OptionError, match="no token 9999"):
         await service.detokenize([9999])
-    assert (await service.figures())["engine_waiting"] == 0
+    assert (await service.figures())["jobs_waiting"] == 0
 
 
 async def test_explains_with_the_model_or_from_the_template(service: LocalService) -> None:

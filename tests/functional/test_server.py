@@ -100,7 +100,7 @@ async def test_metrics_count_what_was_done() -> None:
         'edgegen_first_token_seconds_count{route="/v1/completions"} 1.0',
         "edgegen_ready 1.0",
         "edgegen_engine_restarts_total 0.0",
-        "edgegen_engine_waiting 0.0",
+        "edgegen_jobs_waiting 0.0",
     ):
         assert line + "\n" in answer.text, answer.text
 

@@ -17,7 +17,7 @@ from edgegen import catalog, cli
 from edgegen.commands import _shared, evaluate
 from edgegen.domain import Request, Section
 from edgegen.errors import DataError
-from edgegen.explain import Explainer, ExplainOptions, Explanation, Watch
+from edgegen.explain import Explainer, ExplainOptions, Explanation, Submit
 
 ROWS: list[dict[str, Any]] = [
     {"id": "a", "title": "Oak Tray", "category": "tray", "price": "abc", "rating": "97", "sku": "X1"},
@@ -31,12 +31,12 @@ class Picky(Explainer):
 
     refused: frozenset[str] = frozenset()
 
-    def explain(self, request: Request, options: ExplainOptions | None = None, watch: Watch | None = None) -> Explanation:
+    def explain(self, request: Request, options: ExplainOptions | None = None, submit: Submit | None = None) -> Explanation:
         """A text, or a DataError."""
         name = request.sections[0].get("name")
         if name and name.value in self.refused:
             raise DataError(f"Nothing can be said about {name.value}.")
-        return super().explain(request, options, watch)
+        return super().explain(request, options, submit)
 
 
 @pytest.fixture(autouse=True)

@@ -50,6 +50,13 @@ def test_bytes_that_are_no_text_become_replacements() -> None:
     assert joined(fed(Text(0), [b"a\xff", b"b", "茶".encode()[:2]])) == ("a\ufffdb\ufffd", [0, 1, 2])
 
 
+def test_whole_it_comes_at_the_end() -> None:
+    """In one piece, with all its tokens; nothing where nothing was written."""
+    (found,) = fed(Text(2, ("END",), whole=True), [b"a", b" cup", b" E", b"N", b"D x"])
+    assert (found.index, found.text, [token.id for token in found.tokens]) == (2, "a cup ", [0, 1, 2])
+    assert fed(Text(0, whole=True), []) == []
+
+
 @given(st.text("ab茶\n", max_size=30), st.lists(st.text("ab茶\n", min_size=1, max_size=4), max_size=3), st.data())
 def test_joined_it_is_the_text_up_to_the_first_stop(whole: str, stops: list[str], data: st.DataObject) -> None:
     """Whatever the tokens are; every token is given once and in order, unless it begins after the stop."""
