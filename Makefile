@@ -1,6 +1,7 @@
 # make run    see it work: set-up, then explanations of the sample catalogue in English and Chinese
 # make test   everything that CI checks
 # make eval   score the bundled pack on held-out products;  make bench   its speed;  make pack   train it anew
+# make drafts how often the bundled pack's texts are guessed rightly
 # make tamper tamper with a pack in ten thousand ways, and count what is refused
 # make upstream  conversions beside llama.cpp's own converter, which it builds; SDIST=file where there is no network
 # make same   greedy tokens beside llama-server's;  make soak: 20 minutes at twice the capacity;  make fuzz: schemathesis on the API
@@ -14,7 +15,7 @@ RUN ?= runs/bundled
 SHOW ?= 0
 MODEL ?= runs/upstream/stories260K.gguf
 
-.PHONY: run test lint eval corpus bench bench-serve same soak fuzz conformance size tamper upstream pack clean
+.PHONY: run test lint eval corpus bench drafts bench-serve same soak fuzz conformance size tamper upstream pack clean
 
 $(VENV)/.runtime: pyproject.toml constraints.txt
 	@echo "== setting up $(VENV): the runtime (building llama-cpp-python takes some minutes the first time)"
@@ -81,6 +82,10 @@ fuzz: $(VENV)/.dev
 conformance: $(VENV)/.dev
 	@$(PY) -m tests.conformance.run --model $(MODEL) $(if $(SDIST),--sdist $(SDIST)) $(WITH)
 
+drafts: $(VENV)/.dev
+	@$(VENV)/bin/edgegen train corpus --split test --out $(RUN) > /dev/null
+	@$(PY) bench/drafts.py --corpus $(RUN)/corpus
+
 size: $(VENV)/.runtime
 	@echo "== a runtime install without extras, from the wheel"
 	@$(PY) bench/runtime.py
@@ -95,7 +100,7 @@ upstream: $(VENV)/.dev
 # Hours on two cores; an interrupted run goes on from its last checkpoint.
 pack: $(VENV)/.dev
 	@$(VENV)/bin/edgegen train base --out $(RUN)
-	@$(VENV)/bin/edgegen convert $(RUN)/checkpoint --quant q8_0 --name bundled --pack-version 3 --provenance $(RUN)/provenance.json --out $(RUN)/pack
+	@$(VENV)/bin/edgegen convert $(RUN)/checkpoint --quant q8_0 --name bundled --pack-version 4 --provenance $(RUN)/provenance.json --out $(RUN)/pack
 	@$(VENV)/bin/edgegen evaluate --pack $(RUN)/pack --corpus $(RUN)/corpus --record
 	@cp $(RUN)/pack/* models/bundled/
 
