@@ -82,8 +82,9 @@ class About:
         state = self._service.state
         if state.pack is None:
             return []
-        more = {"pack": _pack(state), "n_ctx": state.n_ctx, "n_vocab": state.n_vocab, "chat": bool(state.chat_template)}
-        return [{"id": state.pack["name"], "object": "model", "created": self._since, "owned_by": "edgegen", **more}]
+        known = {"n_ctx": state.n_ctx, "n_vocab": state.n_vocab, "n_texts": state.most_texts, "chat": bool(state.chat_template)}
+        one = {"id": state.pack["name"], "object": "model", "created": self._since, "owned_by": "edgegen"}
+        return [{**one, "pack": _pack(state), **known}]
 
     async def tokenize(self, request: Request) -> Response:
         """The tokens of a text."""
