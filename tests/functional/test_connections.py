@@ -1,0 +1,153 @@
+"""A real server process: clients that leave, do not read, send slowly or are too many; and what stopping does to open answers."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO
+
+import httpx
+import pytest
+
+WAIT_S = 20
+
+
+@dataclass
+class Served:
+    """The process, its port, and what it says."""
+
+    process: subprocess.Popen[str]
+    port: int
+    says: IO[str]
+
+    def connect(self, **buffers: int) -> socket.socket:
+        """A connection; `receive` bytes of buffer."""
+        found = socket.socket()
+        found.settimeout(WAIT_S)
+        if "receive" in buffers:
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffers["receive"])
+        try:
+            found.connect(("127.0.0.1", self.port))
+        except OSError:
+            found.close()
+            raise
+        return found
+
+    def ask(self, prompt: str, **buffers: int) -> socket.socket:
+        """A connection on which a streamed completion was asked for."""
+        body = json.dumps({"prompt": prompt, "stream": True}).encode()
+        head = f"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        found = self.connect(**buffers)
+        found.sendall(head + body)
+        return found
+
+
+@contextmanager
+def served(drain_s: float, *limits: str) -> Iterator[Served]:
+    """A running server with these limits."""
+    command = [sys.executable, "-m", "tests.fakes.served", str(drain_s), *limits]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield Served(process, int(process.stdout.readline()), process.stdout)
+        finally:
+            process.kill()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Served]:
+    """A server with short patience."""
+    with served(5, "receive_s=0.3", "stalled_s=0.3", "idle_s=0.3", "connections=6", "header_bytes=2000") as found:
+        yield found
+
+
+def rest(link: socket.socket) -> bytes:
+    """All that still comes, until the server closes; b"" as well where it cuts."""
+    found = b""
+    try:
+        while data := link.recv(1 << 16):
+            found += data
+    except ConnectionError:
+        pass
+    return found
+
+
+def test_a_client_that_leaves_ends_its_text(server: Served) -> None:
+    """While it is written."""
+    with server.ask("1000 10 0.01") as link:
+        assert b"200 OK" in link.recv(1000)
+    assert server.says.readline() == "left\n"
+
+
+def test_a_client_that_does_not_read_is_cut(server: Served) -> None:
+    """As soon as its answer cannot be sent for a while; the text ends, and so does the connection."""
+    with server.ask("10000 60000 0", receive=4096):
+        assert server.says.readline() == "left\n"
+
+
+def test_a_client_that_reads_slowly_gets_all(server: Served) -> None:
+    """Slow is not stalled: the answer waits for it."""
+    with server.ask("40 60000 0.001", receive=4096) as link:
+        tail = b""
+        while b"[DONE]" not in tail:
+            tail = tail[-20:] + link.recv(1 << 14)
+    assert server.says.readline() == "whole\n"
+
+
+def test_requests_that_come_too_slowly(server: Served) -> None:
+    """A body that stops gets 408, a head that stops is cut, and so is a connection on which nothing comes."""
+    head = b"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n\r\n"
+    for sent, answer in ((head + b'{"pro', b"HTTP/1.1 408"), (b"GET /hea", b""), (b"", b"")):
+        with server.connect() as link:
+            link.sendall(sent)
+            assert rest(link)[:12] == answer
+
+
+def test_a_head_that_is_too_long_is_refused(server: Served) -> None:
+    """Before any route sees it."""
+    with server.connect() as link:
+        link.sendall(b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\nX: " + b"x" * 4000)
+        assert rest(link)[:12] == b"HTTP/1.1 400"
+
+
+def test_idle_connections_are_closed(server: Served) -> None:
+    """After the time that they may be kept for another request."""
+    with server.connect() as link:
+        link.sendall(b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        assert b'"status":"ok"' in rest(link)
+
+
+def test_too_many_connections_are_refused(server: Served) -> None:
+    """With 503 and when to come again; the others go on."""
+    links = [server.connect() for _ in range(8)]
+    found = [rest(link)[:12] for link in links]
+    assert found.count(b"HTTP/1.1 503") >= 1 and found[0] == b""
+    for link in links:
+        link.close()
+    assert httpx.get(f"http://127.0.0.1:{server.port}/health").status_code == 200
+
+
+def test_stopping_lets_open_answers_end() -> None:
+    """SIGTERM: no more connections, the open stream to its end, then success."""
+    with served(10) as found, found.ask("30 10 0.03") as link:
+        assert b"200 OK" in link.recv(100)
+        found.process.send_signal(signal.SIGTERM)
+        assert rest(link).endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
+        assert found.says.readline() == "whole\n" and found.process.wait(WAIT_S) == 0
+        with pytest.raises(OSError, match="refused"):
+            found.connect()
+
+
+def test_stopping_waits_no_longer_than_said() -> None:
+    """What is open then is cut off."""
+    with served(0.2) as found, found.ask("100000 10 0.03") as link:
+        assert b"200 OK" in link.recv(100)
+        found.process.send_signal(signal.SIGTERM)
+        assert b"[DONE]" not in rest(link)
+        assert found.says.readline() == "left\n" and found.process.wait(WAIT_S) == 0

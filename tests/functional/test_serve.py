@@ -1,0 +1,182 @@
+"""`edgegen serve` as a process: OpenAI's own client on it, how it starts and stops, what it tells the service manager."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import openai
+import pytest
+
+from edgegen.server import keys
+from tests.fakes import packs
+
+WAIT_S = 60
+SERVE = [sys.executable, "-m", "edgegen", "serve", "--port", "0"]
+
+
+@dataclass
+class Running:
+    """A server, where it is, and the key that it wants."""
+
+    process: subprocess.Popen[str]
+    url: str
+    key: str = "none"
+
+
+@contextmanager
+def running(*options: str, key: str = "none", **environment: str) -> Iterator[Running]:
+    """A server with these options."""
+    with subprocess.Popen([*SERVE, *options], stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}) as process:
+        assert process.stderr is not None
+        try:
+            found = next((m for line in process.stderr if (m := re.search(r"http://\S+", line))), None)
+            assert found, "the server did not say where it is"
+            yield Running(process, found.group(), key)
+        finally:
+            process.terminate()
+            process.stderr.read()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """The bundled pack, with a key."""
+    path: Path = tmp_path_factory.mktemp("keys") / "keys.json"
+    secret = keys.add(path, "tests")
+    with running("--keys", str(path), "--threads", "1", key=secret) as found:
+        yield found
+
+
+@pytest.fixture
+def client(server: Running) -> Iterator[openai.OpenAI]:
+    """OpenAI's own client."""
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key=server.key, max_retries=0) as found:
+        yield found
+
+
+def test_the_openai_client_completes(client: openai.OpenAI) -> None:
+    """Whole and streamed, with counts, seeds and log-probabilities."""
+    asked = {"model": "gpt-3.5-turbo-instruct", "prompt": "The kettle", "max_tokens": 12, "seed": 7}
+    whole = client.completions.create(**asked, n=2, logprobs=2)  # type: ignore[call-overload]
+    assert whole.model == "bundled" and len(whole.choices) == 2 and whole.usage.completion_tokens <= 24
+    assert len(whole.choices[0].logprobs.tokens) == len(whole.choices[0].logprobs.top_logprobs)
+    bits = list(client.completions.create(**asked, n=1, stream=True, stream_options={"include_usage": True}))  # type: ignore[call-overload]
+    text = "".join(bit.choices[0].text for bit in bits if bit.choices)
+    assert text == client.completions.create(**asked).choices[0].text  # type: ignore[call-overload]
+    assert bits[-1].usage.completion_tokens <= 12
+    assert [model.id for model in client.models.list()] == ["bundled"] and client.models.retrieve("bundled").owned_by == "edgegen"
+
+
+async def test_the_openai_client_completes_asynchronously(server: Running) -> None:
+    """And leaves in the middle, which harms nobody."""
+    async with openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key=server.key, max_retries=0) as client:
+        stream = await client.completions.create(model="any", prompt="The", max_tokens=400, stream=True)
+        async with stream:
+            async for _ in stream:
+                break
+        answer = await client.completions.create(model="any", prompt="The", max_tokens=2)
+        assert answer.usage is not None and answer.usage.completion_tokens <= 2
+
+
+def test_the_openai_client_raises_what_it_should(client: openai.OpenAI, server: Running) -> None:
+    """By status, with the field and the code."""
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.completions.create(model="any", prompt="a", suffix="b")
+    assert (refused.value.param, refused.value.code) == ("suffix", "unsupported_parameter")
+    with pytest.raises(openai.BadRequestError) as long:
+        client.completions.create(model="any", prompt="a " * 3000, stream=True)
+    assert long.value.code == "context_length_exceeded"
+    with pytest.raises(openai.BadRequestError, match="no chat template"):
+        client.chat.completions.create(model="any", messages=[{"role": "user", "content": "Hey"}])
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve("other")
+    with pytest.raises(openai.AuthenticationError), openai.OpenAI(base_url=f"{server.url}/v1", api_key="eg-wrong") as other:
+        other.models.list()
+
+
+def test_json_follows_a_schema(client: openai.OpenAI) -> None:
+    """Whatever the model would rather write."""
+    schema = {"type": "object", "properties": {"good": {"type": "boolean"}}, "required": ["good"], "additionalProperties": False}
+    answer = client.completions.create(
+        model="any",
+        prompt="The",
+        max_tokens=40,
+        seed=1,
+        extra_body={"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}},
+    )
+    assert set(json.loads(answer.choices[0].text)) == {"good"}
+    with pytest.raises(openai.BadRequestError, match="grammar"):
+        client.completions.create(model="any", prompt="The", extra_body={"grammar": "root ::= (not"})
+
+
+def test_explains_and_is_ready(server: Running) -> None:
+    """With the pack's model, in both languages."""
+    head = {"Authorization": f"Bearer {server.key}"}
+    with httpx.Client(base_url=server.url, headers=head, timeout=WAIT_S) as http:
+        assert http.get("/ready").json()["pack"]["name"] == "bundled"
+        both = {"requests": [{"product": "p001"}, {"lang": "zh", "product": "p001"}]}
+        found = http.post("/v1/explanations", json=both).json()["results"]
+        assert [one["source"] for one in found] == ["model", "model"]
+        assert 'edgegen_texts_total{source="model",task="reason"} 2.0' in http.get("/metrics").text
+
+
+def test_serves_until_it_is_interrupted() -> None:
+    """The command says where it is once it answers, and Ctrl-C ends it with success."""
+    with running("--template-only") as found:
+        assert found.url.startswith("http://127.0.0.1:")
+        assert httpx.get(f"{found.url}/ready").json()["pack"] is None
+        found.process.send_signal(signal.SIGINT)
+        assert found.process.wait(WAIT_S) == 0
+
+
+def test_a_second_start_on_the_same_port_says_so() -> None:
+    """In one line that names it, before anything is loaded."""
+    with running("--template-only") as found:
+        port = found.url.rpartition(":")[2]
+        again = subprocess.run([*SERVE[:-1], port], capture_output=True, text=True, timeout=WAIT_S, check=False)
+        assert again.returncode == 2 and again.stderr.count("\n") == 1
+        assert f"Port {port} of 127.0.0.1 is in use already" in again.stderr
+
+
+def test_check_says_what_would_be_served(tmp_path: Path) -> None:
+    """And fails with the exit code of what is wrong."""
+    done = subprocess.run([*SERVE, "--check", "--threads", "1"], capture_output=True, text=True, timeout=WAIT_S, check=False)
+    assert done.returncode == 0, done.stderr
+    for words in ("pack: bundled@", "one generation worked", "explanations: from the model", "catalogue: en: 64 products"):
+        assert words in done.stdout
+    damaged = packs.make(tmp_path / "pack")
+    (damaged / "model.gguf").write_bytes(b"GGUF")
+    wrong = [*SERVE, "--check", "--pack", str(damaged)]
+    assert subprocess.run(wrong, capture_output=True, timeout=WAIT_S, check=False).returncode == 5
+
+
+def test_tells_the_service_manager(tmp_path: Path) -> None:
+    """That it is ready, that it lives, and that it stops."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.settimeout(WAIT_S)
+        manager.bind(str(tmp_path / "notify"))
+        heard = list[str]()
+
+        def listen() -> None:
+            while "STOPPING=1" not in heard:
+                heard.append(manager.recv(100).decode())
+
+        thread = threading.Thread(target=listen)
+        thread.start()
+        with running("--template-only", NOTIFY_SOCKET=str(tmp_path / "notify"), WATCHDOG_USEC="100000") as found:
+            while heard.count("WATCHDOG=1") < 3:
+                thread.join(0.05)
+            found.process.terminate()
+            thread.join(WAIT_S)
+        assert "READY=1" in heard and heard[-1] == "STOPPING=1"
