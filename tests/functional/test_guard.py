@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from argparse import Namespace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -173,3 +175,10 @@ async def test_too_many_open_calls_are_refused() -> None:
         gate.set()
         assert (await first).status_code == 200
         assert (await http.post("/v1/explanations", json=BODY)).status_code == 200
+
+
+def test_the_documentation_lists_every_limit() -> None:
+    """With its default."""
+    text = (Path(__file__).parents[2] / "docs" / "serve.md").read_text("utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` \| ([\d.]+) \|", text, re.MULTILINE))
+    assert rows == {name: str(value) for name, value in asdict(Limits()).items()}
