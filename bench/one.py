@@ -47,8 +47,8 @@ def theirs(model: Path, threads: int, at: int) -> dict[str, float]:
     """The same text asked of an instruction-tuned model, values in the prompt, greedy, at most as long as ours."""
     from edgegen import catalog, locale
     from edgegen.engine import open_engine
+    from edgegen.engine.job import Job
     from edgegen.engine.options import SamplingOptions
-    from edgegen.engine.scheduler import Job
     from edgegen.hardware import Setting
 
     products = catalog.load(catalog.sample("en"), "en").products

@@ -194,7 +194,7 @@ class Explainer:
     @staticmethod
     def _job(engine: Engine, decoder: Decoder, prompt: Prompt, task: Task, options: ExplainOptions) -> Job:
         from edgegen import decode
-        from edgegen.engine.scheduler import Job
+        from edgegen.engine.job import Job
 
         end = decoder.end
         assert end is not None  # noqa: S101 - checked when the explainer was made

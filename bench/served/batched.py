@@ -52,8 +52,8 @@ def _theirs(binary: Path, model: Path, threads: int, n: int, more: tuple[str, ..
 def rate(model: Path, threads: int, n: int) -> float:
     """Tokens a second from when the last sequence has its first token until the first one ends."""
     from edgegen.engine import open_engine
+    from edgegen.engine.job import Job
     from edgegen.engine.sampling import SamplingOptions
-    from edgegen.engine.scheduler import Job
     from edgegen.hardware import Setting
 
     stamps: list[list[float]] = [[] for _ in range(n)]

@@ -27,6 +27,8 @@ class Batch:
     """Whose each token is; those that share one share its cell."""
     outputs: list[bool] = field(default_factory=list)
     """Whether the logits after each token are wanted."""
+    wanted: int = 0
+    """How many rows of logits it asks for."""
 
     def add(self, token: int, pos: int, seqs: tuple[int, ...], *, wanted: bool = False) -> None:
         """Append one token."""
@@ -34,6 +36,7 @@ class Batch:
         self.positions.append(pos)
         self.seqs.append(seqs)
         self.outputs.append(wanted)
+        self.wanted += wanted
 
     def extend(self, tokens: Sequence[int], start: int, seqs: tuple[int, ...]) -> None:
         """Append tokens in a row, no logits of which are wanted."""
@@ -46,11 +49,6 @@ class Batch:
     def __len__(self) -> int:
         """How many tokens it holds."""
         return len(self.tokens)
-
-    @property
-    def wanted(self) -> int:
-        """How many rows of logits it asks for."""
-        return sum(self.outputs)
 
 
 class Grammar(Protocol):

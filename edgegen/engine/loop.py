@@ -13,7 +13,7 @@ from functools import partial
 from typing import Self, TypeVar
 
 from edgegen.engine.backend import Backend
-from edgegen.engine.scheduler import Completion, Job, Limits
+from edgegen.engine.job import Completion, Job, Limits
 from edgegen.engine.threads import ThreadGovernor
 from edgegen.engine.worker import CALLER_ERRORS, Generation, Ticket, Timings, Vocabulary, Worker
 from edgegen.errors import BusyError, EngineError, PackError

@@ -21,6 +21,7 @@ Floats = npt.NDArray[np.float64]
 
 # Tokens kept at temperature 0 where top_k does not limit them: the next ones in the running after a refusal.
 _GREEDY_CANDIDATES = 40
+_ANY = 1 << 30  # more than any vocabulary has
 _NEVER = -100.0  # a bias of so much and less forbids the token
 _FEW = 8  # a mask that leaves less than one in so many tokens is cheaper to gather than to write
 
@@ -109,23 +110,38 @@ class Sampler:
         outlook = self.look(logits, written, allowed)
         return [self.draw(outlook, i, row, text) for i, (row, text) in enumerate(zip(rows, written, strict=True))]
 
+    @property
+    def common(self) -> object | None:
+        """What a look depends on; equal for samplers that can look at their rows together, None where one has its own."""
+        if self._among is not None or len(self._bias[0]) or self._options.looks_back:
+            return None
+        options = self._options
+        return options.temperature, options.top_k, options.top_p, options.min_p, self._logprobs, self._width(_ANY)
+
     def look(self, logits: Logits, written: Sequence[Sequence[int]], allowed: Sequence[Sequence[int]] | None = None) -> Outlook:
         """The part of `pick` that needs no draw, for all rows at once; `logits` is changed.
 
         For a draft, row i + 1 may belong to the text of row i with one more token: draw from it if that token came.
         """
-        own, log_total, top = logits, None, None
-        if self._logprobs is not None:
-            log_total = _log_sum_exp(logits)
-            top = top_candidates(logits, self._logprobs) if self._logprobs else None
-            if self._options.looks_back or len(self._bias[0]):
-                own = logits.copy()
+        log_total, top = self._own(logits)
+        own = logits.copy() if log_total is not None and (self._options.looks_back or len(self._bias[0])) else logits
         if len(self._bias[0]):
             logits[:, self._bias[0]] += self._bias[1]
         for row, text in zip(logits, written, strict=True) if self._options.looks_back else ():
             _discourage(row, text, self._options)
+        self._block(logits)
         ids, values = self._candidates(logits, allowed)
         return Outlook(ids, values, self._totals(values), logits, own, log_total, top)
+
+    def _own(self, logits: Logits) -> tuple[Floats | None, tuple[Ids, Floats] | None]:
+        """What is told of the model's own distribution."""
+        if self._logprobs is None:
+            return None, None
+        return _log_sum_exp(logits), top_candidates(logits, self._logprobs) if self._logprobs else None
+
+    def _block(self, logits: Logits) -> None:
+        if self._blocked is not None:
+            logits[:, self._blocked] = -np.inf
 
     def draw(self, outlook: Outlook, at: int, row: int, text: Sequence[int]) -> Token | None:
         """The token of sequence `row` in row `at` of an outlook; None where the grammar lets nothing follow `text`."""
@@ -176,8 +192,6 @@ class Sampler:
         if self._among is not None:
             ids, values = top_candidates(logits.take(self._among, axis=1), self._width(len(self._among)))
             return self._among[ids], _checked(values)
-        if self._blocked is not None:
-            logits[:, self._blocked] = -np.inf
         ids, values = top_candidates(logits, self._width(logits.shape[1]))
         return ids, _checked(values)
 
@@ -214,6 +228,16 @@ class Sampler:
         return ids[order[0]], values[0]
 
 
+def look_together(samplers: Sequence[tuple[Sampler, slice]], logits: Logits) -> Outlook:
+    """One look for samplers whose `common` is equal, each with its rows; `logits` is changed."""
+    lead = samplers[0][0]
+    log_total, top = lead._own(logits)
+    for sampler, rows in samplers:
+        sampler._block(logits[rows])
+    ids, values = lead._candidates(logits, None)
+    return Outlook(ids, values, lead._totals(values), logits, logits, log_total, top)
+
+
 def top_candidates(logits: Logits, k: int) -> tuple[Ids, Floats]:
     """The `k` likeliest tokens of each row, likeliest first and the lower id first among equals: ids and logits.
 
@@ -225,42 +249,29 @@ def top_candidates(logits: Logits, k: int) -> tuple[Ids, Floats]:
     if k == 1:
         first = logits.argmax(axis=1)[:, None]
         return first, np.take_along_axis(logits, first, axis=1).astype(np.float64)
+    ids, values = np.empty((n, k), dtype=np.int64), np.empty((n, k))
     size = int(math.sqrt(width / k))
-    if size < 4:
-        ids = _highest(logits, k)
-        return ids, np.take_along_axis(logits, ids, axis=1).astype(np.float64)
     # Group j has the ids j, j + groups, j + 2 * groups, ...: so the maxima are taken along whole lines of memory.
     groups = width // size
-    inside = logits[:, : groups * size].reshape(n, size, groups)
-    best = _highest(inside.max(axis=1), k, ties=True)
-    ids = (best[:, None, :] + groups * np.arange(size)[:, None]).reshape(n, -1)
-    rest = np.broadcast_to(np.arange(groups * size, width), (n, width - groups * size))
-    ids = np.sort(np.concatenate([ids, rest], axis=1), axis=1)
-    values = np.take_along_axis(logits, ids, axis=1)
-    order = _highest(values, k)
-    return np.take_along_axis(ids, order, axis=1), np.take_along_axis(values, order, axis=1).astype(np.float64)
+    best = logits[:, : groups * size].reshape(n, size, groups).max(axis=1) if size >= 4 else None
+    members, rest = groups * np.arange(size)[:, None], np.arange(groups * size, width)
+    everything = np.arange(width)
+    for i, row in enumerate(logits):  # row by row, because indexing along an axis costs more than the work itself
+        among = everything if best is None else np.concatenate([(_highest(best[i], k) + members).ravel(), rest])
+        found = row[among]
+        at = _highest(found, k)
+        among, found = among[at], found[at]
+        order = np.lexsort((among, -found))[:k]
+        ids[i], values[i] = among[order], found[order]
+    return ids, values
 
 
-def _highest(values: Logits, k: int, *, ties: bool = False) -> Ids:
-    """Where the `k` highest of each row stand, highest first and the first among equals; with `ties` all equal to the last."""
-    width = values.shape[1]
-    if k < width:
-        at = np.argpartition(values, width - k, axis=1)[:, width - k :]
-        lowest = np.take_along_axis(values, at[:, :1], axis=1)
-        count = int((values >= lowest).sum(axis=1).max())
-        if count > k:
-            at = np.argpartition(values, width - count, axis=1)[:, width - count :] if count < width else _all(values)
-        if ties:
-            return at
-        at = np.sort(at, axis=1)
-    else:
-        at = _all(values)
-    order = np.argsort(-np.take_along_axis(values, at, axis=1), axis=1, kind="stable")[:, :k]
-    return np.take_along_axis(at, order, axis=1)
-
-
-def _all(values: Logits) -> Ids:
-    return np.broadcast_to(np.arange(values.shape[1]), values.shape)
+def _highest(values: npt.NDArray[np.float32], k: int) -> Ids:
+    """Where the `k` highest stand, and all that are equal to the lowest of them; in no order."""
+    if k >= len(values):
+        return np.arange(len(values))
+    at = len(values) - k
+    return np.flatnonzero(values >= np.partition(values, at)[at])
 
 
 def _checked(values: Floats) -> Floats:

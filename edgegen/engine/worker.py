@@ -5,16 +5,20 @@ Everything here runs in the one thread that made the backend. Knows no queue lim
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import groupby
 
 from edgegen.engine.backend import Backend, Grammar, Logits
 from edgegen.engine.cache import Admission, Cache, Call, Lease
 from edgegen.engine.figures import Figures
+from edgegen.engine.job import Completion, Job, Limits, text_cells
 from edgegen.engine.queue import Queue
-from edgegen.engine.scheduler import Completion, Job, Limits, Run, Step, plan, text_cells
+from edgegen.engine.run import Run
+from edgegen.engine.sampling import Outlook, look_together
+from edgegen.engine.scheduler import Share, Step, plan
 from edgegen.engine.threads import ThreadGovernor
 from edgegen.errors import EdgegenError, EngineError
 
@@ -105,6 +109,12 @@ class Ticket:
         return self.run
 
     @property
+    def holding(self) -> Lease:
+        """What it holds of the cache, once it is admitted."""
+        assert self.lease is not None, "only admitted tickets run"  # noqa: S101 - narrows the type
+        return self.lease
+
+    @property
     def finish(self) -> str:
         """Why it ended, as the counters of finished jobs know it."""
         ends = {candidate.finish for candidate in self.run.candidates} if self.run else {None}
@@ -132,6 +142,7 @@ class Worker:
         self.figures = Figures(cells=backend.n_cells, sequences=self._cache.most)
         self._threads = self._turn = 0
         self._changed = False  # somebody who waits may fit now
+        self._moved = False  # the books of the cache say something else now
         self.limits = Limits(backend.n_ctx, backend.n_cells, backend.n_vocab, self._cache.most)
 
     def vocabulary(self) -> Vocabulary:
@@ -185,13 +196,14 @@ class Worker:
     def _start(self, ticket: Ticket, admission: Admission) -> None:
         self._apply(admission.calls)
         lease = ticket.lease = admission.lease
-        ticket.run, ticket.started_s = Run(ticket.job, lease.seqs, lease.ready, ticket.grammar), self._clock()
+        ticket.run, ticket.started_s = Run(ticket.job, lease.seqs, lease.ready, grammar=ticket.grammar), self._clock()
         ticket.reused = admission.shared
         self.figures.prompt_tokens += len(ticket.job.prompt)
         self.figures.reused += ticket.reused
         self.running.append(ticket)
 
     def _apply(self, calls: Sequence[Call]) -> None:
+        self._moved = True
         for call in calls:
             call.apply(self._backend)
 
@@ -202,9 +214,31 @@ class Worker:
             self._recover(step, error)
             return
         tickets = {ticket.running: ticket for ticket in self.running}
+        writing = [share for share in step.shares if not share.fed]
+        for _, group in groupby(writing, key=lambda share: share.runs[0].common or share):
+            self._write(list(group), logits, tickets)
         for share in step.shares:
-            for run in share.runs:
-                self._absorb(tickets[run], share.fed, logits[share.rows])
+            for run in share.runs if share.fed else ():
+                self._feed(tickets[run], share, logits)
+
+    def _write(self, shares: list[Share], logits: Logits, tickets: Mapping[Run, Ticket]) -> None:
+        outlook, start = None, shares[0].rows.start
+        if len(shares) > 1:
+            lookers = [(share.runs[0].sampler, slice(share.rows.start - start, share.rows.stop - start)) for share in shares]
+            try:
+                outlook = look_together(lookers, logits[start : shares[-1].rows.stop])
+            except EngineError:
+                outlook = None  # each finds out for itself
+        for share in shares:
+            self._absorb(tickets[share.runs[0]], share, logits, outlook, share.rows.start - start)
+
+    def _feed(self, ticket: Ticket, share: Share, logits: Logits) -> None:
+        run = ticket.running
+        run.feed(share.fed)
+        ticket.holding.ready = run.decoded
+        if share.parts:
+            ticket.prompt_at_s = self._clock()
+            self._absorb(ticket, share, logits)
 
     def _decode(self, step: Step) -> Logits:
         if self._governor.threads != self._threads:
@@ -217,6 +251,7 @@ class Worker:
         seconds = self._clock() - began
         self._governor.observe(len(step.batch), seconds)
         self.figures.step(len(step.batch), seconds)
+        self.figures.drafted += step.drafted
         return logits
 
     def _recover(self, step: Step, error: EngineError) -> None:
@@ -237,25 +272,22 @@ class Worker:
     def _ticket(self, run: Run) -> Ticket:
         return next(ticket for ticket in self.running if ticket.run is run)
 
-    def _absorb(self, ticket: Ticket, fed: int, logits: Logits) -> None:
-        run, lease = ticket.running, ticket.lease
-        assert lease is not None  # noqa: S101 - narrows the type
+    def _absorb(self, ticket: Ticket, share: Share, logits: Logits, outlook: Outlook | None = None, first: int = 0) -> None:
+        run, lease = ticket.running, ticket.holding
         try:
-            self.figures.written += run.absorb(fed, logits)
+            written, accepted = run.absorb(share.parts, logits[share.rows], outlook, first)
         except CALLER_ERRORS as error:
             self._finish(ticket, error)
             return
-        lease.ready = run.decoded
-        if not run.writing:
-            return
-        ticket.prompt_at_s = ticket.prompt_at_s or self._clock()
+        self.figures.written += written
+        self.figures.accepted += accepted
         if not run.live:
             self._finish(ticket)
-            return
-        for candidate in run.candidates:
-            if candidate.finish is not None and candidate.seq in lease.seqs:
-                self._apply(self._cache.shrink(lease, candidate.seq))
-                self._changed = True
+        elif len(run.live) < len(lease.seqs):
+            for candidate in run.candidates:
+                if candidate.finish is not None and candidate.seq in lease.seqs:
+                    self._apply(self._cache.shrink(lease, candidate.seq))
+                    self._changed = True
 
     def _finish(self, ticket: Ticket, error: Exception | None = None) -> None:
         """Free a ticket's sequences, keep its prompt for others that begin so, and tell its future."""
@@ -272,4 +304,6 @@ class Worker:
     def _note(self) -> None:
         figures = self.figures
         figures.waiting, figures.running, figures.threads = len(self.waiting), len(self.running), self._governor.threads
-        figures.busy, figures.used, figures.kept = self._cache.busy, self._cache.used, len(self._cache.kept)
+        if self._moved:
+            figures.busy, figures.used, figures.kept = self._cache.busy, self._cache.used, len(self._cache.kept)
+            self._moved = False

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from edgegen.engine.backend import Batch, Logits
 from edgegen.engine.loop import Engine, Generation, Job
 from edgegen.engine.options import SamplingOptions
+from edgegen.engine.run import Run
 from edgegen.engine.sampling import Token
-from edgegen.engine.scheduler import Run, plan
+from edgegen.engine.scheduler import plan
 from edgegen.errors import BusyError, EngineError, OptionError, PackError, PromptTooLongError
 from edgegen.slots import END, Control
 from tests.fakes.backend import VOCABULARY, FakeBackend, scripted

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgegen.engine.backend import Batch, Logits
+from edgegen.engine.job import Job
 from edgegen.engine.options import Priority, SamplingOptions
 from edgegen.engine.queue import PATIENCE
-from edgegen.engine.scheduler import Job
 from edgegen.engine.threads import ThreadGovernor
 from edgegen.engine.worker import Generation, Ticket, Worker
 from edgegen.errors import EngineError
