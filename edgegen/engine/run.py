@@ -68,6 +68,8 @@ class Run:
         self._drafts = drafts
         wanted = 0 if job.logprobs is None and job.keep is not None else job.logprobs  # `keep` judges by them
         self.sampler = Sampler(job.options, job.n, job.allow, logprobs=wanted, bias=job.bias, grammar=grammar, veto=job.veto)
+        self.common = None if job.constraint is not None else self.sampler.common
+        """Runs with an equal value can have their logits looked at together; None where a run's own text decides."""
 
     @property
     def seqs(self) -> tuple[int, ...]:
@@ -78,11 +80,6 @@ class Run:
     def writing(self) -> bool:
         """Whether the prompt is decoded."""
         return self.decoded == len(self.job.prompt)
-
-    @property
-    def common(self) -> object | None:
-        """Runs with an equal value can have their logits looked at together; None where a run's own text decides."""
-        return None if self.job.constraint is not None else self.sampler.common
 
     def ends_at(self, pos: int) -> bool:
         """Whether the prompt ends there."""

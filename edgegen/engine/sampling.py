@@ -94,7 +94,10 @@ class Sampler:
         self._among = np.flatnonzero(self._allow) if self._allow is not None and few else None
         self._blocked = np.flatnonzero(~self._allow) if self._allow is not None and not few else None
         self._generators = [np.random.Generator(np.random.PCG64((options.seed, i))) for i in range(n)]
+        self._looks_back = options.looks_back
         self._grammars = [grammar, *(grammar.copy() for _ in range(n - 1))] if grammar else []
+        self.common = self._common()
+        """What a look depends on; equal for samplers that can look at their rows together, None where one has its own."""
 
     def pick(
         self,
@@ -110,10 +113,8 @@ class Sampler:
         outlook = self.look(logits, written, allowed)
         return [self.draw(outlook, i, row, text) for i, (row, text) in enumerate(zip(rows, written, strict=True))]
 
-    @property
-    def common(self) -> object | None:
-        """What a look depends on; equal for samplers that can look at their rows together, None where one has its own."""
-        if self._among is not None or len(self._bias[0]) or self._options.looks_back:
+    def _common(self) -> object | None:
+        if self._among is not None or len(self._bias[0]) or self._looks_back:
             return None
         options = self._options
         return options.temperature, options.top_k, options.top_p, options.min_p, self._logprobs, self._width(_ANY)
@@ -124,10 +125,10 @@ class Sampler:
         For a draft, row i + 1 may belong to the text of row i with one more token: draw from it if that token came.
         """
         log_total, top = self._own(logits)
-        own = logits.copy() if log_total is not None and (self._options.looks_back or len(self._bias[0])) else logits
+        own = logits.copy() if log_total is not None and (self._looks_back or len(self._bias[0])) else logits
         if len(self._bias[0]):
             logits[:, self._bias[0]] += self._bias[1]
-        for row, text in zip(logits, written, strict=True) if self._options.looks_back else ():
+        for row, text in zip(logits, written, strict=True) if self._looks_back else ():
             _discourage(row, text, self._options)
         self._block(logits)
         ids, values = self._candidates(logits, allowed)
