@@ -113,4 +113,4 @@ def pack_engine(found: Pack, threads: int | None, adapter: Path | None) -> Engin
 
     setting = hardware.known(found.model).setting
     setting = replace(setting, threads=threads) if threads else setting
-    return open_engine(found.model, setting=setting, adapter=adapter)
+    return open_engine(found.model, setting=setting, adapter=adapter, table=found.drafts)

@@ -38,7 +38,7 @@ class Job:
     patience: int = 24
     """So many setbacks end a candidate. At least 1."""
     enough: int | None = None
-    """The job ends when so many candidates have stopped by themselves; None waits for all."""
+    """The job ends when so many candidates have stopped by themselves, those with fewest tokens; None waits for all."""
     on_token: Callable[[int, Token], bool | None] | None = None
     """Called with candidate and token as they come, in the engine's thread: be quick. True ends the candidate after this token.
 

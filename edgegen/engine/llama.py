@@ -23,6 +23,7 @@ from edgegen.engine.grammar import LlamaGrammar
 from edgegen.errors import EngineError, OptionError, PackError
 
 _BATCH = 256  # tokens llama.cpp takes at once
+_ROWS, _ROWS_BYTES = 64, 8 << 20  # rows of logits it gives at once, and what they may take
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +123,8 @@ class LlamaBackend:
         params = self._lib.llama_context_default_params()
         params.n_ctx, params.n_seq_max, params.kv_unified = self._n_cells, self._options.max_sequences, True
         params.n_batch = params.n_ubatch = _BATCH
-        # The buffer for logits is made for the most rows: 256 rows of 50k tokens would take 50 MB.
-        params.n_outputs_max = self._most_rows
+        # The buffers for logits are made for the most rows: 256 rows of 50k tokens would take 50 MB.
+        params.n_outputs_max = self.most_rows
         params.n_threads = params.n_threads_batch = self._options.threads
         params.no_perf = True
         context = self._lib.llama_init_from_model(self._model, params)
@@ -133,10 +134,6 @@ class LlamaBackend:
                 f"llama.cpp cannot make a context of {self._n_cells} tokens: {native.LOG.reason}. Use a smaller n_ctx or n_cells."
             )
         return context
-
-    @property
-    def _most_rows(self) -> int:
-        return max(self._options.max_sequences, 16)
 
     @property
     def n_ctx(self) -> int:
@@ -157,6 +154,11 @@ class LlamaBackend:
     def max_sequences(self) -> int:
         """Sequences the cache tells apart."""
         return self._options.max_sequences
+
+    @property
+    def most_rows(self) -> int:
+        """Rows of logits that llama.cpp gives in one go: for one token of every sequence at least, and some drafts."""
+        return max(self._options.max_sequences, min(_ROWS, _ROWS_BYTES // (4 * self._n_vocab)))
 
     @property
     def eos(self) -> int | None:
@@ -225,11 +227,11 @@ class LlamaBackend:
 
     def _parts(self, outputs: list[bool]) -> list[slice]:
         """As much of a batch at once as llama.cpp takes."""
-        if len(outputs) <= _BATCH and sum(outputs) <= self._most_rows:
+        if len(outputs) <= _BATCH and sum(outputs) <= self.most_rows:
             return [slice(0, len(outputs))]
         parts, start, rows = list[slice](), 0, 0
         for i, wanted in enumerate(outputs):
-            if i - start == _BATCH or rows + wanted > self._most_rows:
+            if i - start == _BATCH or rows + wanted > self.most_rows:
                 parts.append(slice(start, i))
                 start, rows = i, 0
             rows += wanted

@@ -14,6 +14,7 @@ from typing import Self, TypeVar
 
 from edgegen.engine.backend import Backend
 from edgegen.engine.job import Completion, Job, Limits
+from edgegen.engine.ngrams import NGrams
 from edgegen.engine.threads import ThreadGovernor
 from edgegen.engine.worker import CALLER_ERRORS, Generation, Ticket, Timings, Vocabulary, Worker
 from edgegen.errors import BusyError, EngineError, PackError
@@ -33,14 +34,15 @@ class Engine:
         *,
         threads: int = 1,
         max_waiting: int = 32,
+        table: NGrams | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Make the backend and wait for it. Raises what `factory` raises.
 
         Starts with `threads` threads and uses fewer while another process keeps the processor busy. At most
-        `max_waiting` jobs wait beside those that run.
+        `max_waiting` jobs wait beside those that run. `table` is the pack's draft table, if there is one.
         """
-        self._clock, self._max_waiting = clock, max_waiting
+        self._clock, self._max_waiting, self._table = clock, max_waiting, table
         self._governor = ThreadGovernor(threads)
         self._wake = threading.Condition()
         self._inbox: list[Ticket] = []
@@ -122,7 +124,7 @@ class Engine:
     def _main(self, factory: Callable[[], Backend], ready: Future[tuple[Vocabulary, Limits]]) -> None:
         try:
             backend = factory()
-            worker = self._worker = Worker(backend, self._governor, self._clock)
+            worker = self._worker = Worker(backend, self._governor, self._clock, table=self._table)
             ready.set_result((worker.vocabulary(), worker.limits))
         except BaseException as error:  # noqa: BLE001 - handed over to the thread that waits in __init__
             ready.set_exception(error)

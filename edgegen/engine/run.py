@@ -7,18 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from edgegen.engine.backend import Grammar, Logits
+from edgegen.engine.drafting import MOST, Draft, Drafter
 from edgegen.engine.job import Completion, Finish, Job
 from edgegen.engine.sampling import Outlook, Sampler, Token
-
-
-class Drafts(Protocol):
-    """Guesses how a text goes on."""
-
-    def propose(self, text: Sequence[int], most: int) -> list[int]:
-        """At most so many tokens that may follow what is written."""
 
 
 @dataclass(slots=True)
@@ -30,6 +23,7 @@ class Candidate:
     logprobs: list[float] = field(default_factory=list)
     finish: Finish | None = None
     setbacks: int = 0
+    draws: int = 0  # tokens chosen so far, also those that were set back
     stale: bool = False  # its cache holds more than its text: it was set back, or a draft was wrong
 
     def completion(self) -> Completion:
@@ -58,14 +52,23 @@ class Run:
     """A job with sequences."""
 
     def __init__(
-        self, job: Job, seqs: Sequence[int], decoded: int = 0, *, grammar: Grammar | None = None, drafts: Drafts | None = None
+        self,
+        job: Job,
+        seqs: Sequence[int],
+        decoded: int = 0,
+        *,
+        grammar: Grammar | None = None,
+        drafters: Sequence[Drafter] = (),
     ) -> None:
-        """`decoded` tokens of the prompt are in the cache of `seqs` already; `grammar` is the job's, at its beginning."""
+        """`decoded` tokens of the prompt are in the cache of `seqs` already; `grammar` is the job's, at its beginning.
+
+        `drafters` has one for each candidate, or none where nothing is to be drafted.
+        """
         self.job, self.decoded = job, decoded
         self.candidates = [Candidate(seq) for seq in seqs]
         self.live = list(range(job.n))
         """Indices of the candidates that are not finished."""
-        self._drafts = drafts
+        self._drafters = drafters
         wanted = 0 if job.logprobs is None and job.keep is not None else job.logprobs  # `keep` judges by them
         self.sampler = Sampler(job.options, job.n, job.allow, logprobs=wanted, bias=job.bias, grammar=grammar, veto=job.veto)
         self.common = None if job.constraint is not None else self.sampler.common
@@ -93,13 +96,11 @@ class Run:
         """The position of the token that a candidate decodes next: its last, or the prompt's."""
         return self.decoded + len(candidate.tokens) - 1
 
-    def draft(self, i: int, most: int) -> list[int]:
-        """Tokens that may follow candidate `i`, never more than it has room for."""
-        if self._drafts is None:
-            return []
+    def draft(self, i: int, least: float) -> Draft:
+        """Tokens that may follow candidate `i` with at least this chance, never more than it has room for."""
         tokens = self.candidates[i].tokens
-        most = min(most, self.job.options.max_new_tokens - len(tokens) - 1)
-        return self._drafts.propose(tokens, most) if most > 0 else []
+        room = self.job.options.max_new_tokens - len(tokens) - 1
+        return self._drafters[i].propose(tokens, min(MOST, room), least) if self._drafters and room > 0 else Draft()
 
     @property
     def worth_keeping(self) -> Sequence[int]:
@@ -127,11 +128,21 @@ class Run:
         for part in parts:
             grown, right = self._write(part, logits, outlook, first)
             written, accepted = written + grown, accepted + right
-        if self.job.enough and sum(c.finish == "stop" for c in self.candidates) >= self.job.enough:
-            for candidate in self.candidates:
-                candidate.finish = candidate.finish or "spare"
+        if self.job.enough is not None:
+            self._settle(self.job.enough)
         self.live = [i for i in self.live if self.candidates[i].finish is None]
         return written, accepted
+
+    def _settle(self, enough: int) -> None:
+        """End those that need not be waited for. Who is first is counted in tokens: drafts must not change it."""
+        ends = sorted(c.draws for c in self.candidates if c.finish == "stop")
+        if len(ends) < enough:
+            return
+        last = ends[enough - 1]
+        behind = any(c.finish is None and c.draws < last for c in self.candidates)
+        for c in self.candidates:
+            if (c.finish is None and c.draws >= last) or (c.finish == "stop" and c.draws > last and not behind):
+                c.finish = "spare"
 
     def _at_once(self, parts: Sequence[Part]) -> bool:
         """Whether no row depends on what is chosen in another one."""
@@ -168,6 +179,7 @@ class Run:
     def _append(self, i: int, token: Token | None) -> bool:
         candidate, job = self.candidates[i], self.job
         candidate.stale = False
+        candidate.draws += 1
         if token is None:  # the grammar or the constraint lets nothing follow
             candidate.finish = "stop"
             return False

@@ -6,11 +6,12 @@ candidates of a job share the prompt's cells in the cache, and so do jobs whose 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from edgegen.engine.backend import Batch
 from edgegen.engine.cache import common_prefix
+from edgegen.engine.drafting import Pace
 from edgegen.engine.run import Part, Run
 
 _ALONE = 256  # prompt tokens in a step while nothing is being written
@@ -41,23 +42,35 @@ class Step:
     drafted: int = 0
 
 
-def plan(runs: Iterable[Run], turn: int = 0, *, room: int | None = None, drafts: int = 0) -> Step:
+def plan(runs: Iterable[Run], turn: int = 0, *, room: int | None = None, pace: Pace | None = None) -> Step:
     """The next step: a token of every live candidate, then prompts in the order of the runs as far as there is room.
 
-    Beside shoppers, batch jobs have their part in every fourth `turn` only. `room` bounds the prompt tokens; at most `drafts`
-    tokens are drafted for each candidate.
+    Beside shoppers, batch jobs have their part in every fourth `turn` only. `room` bounds the prompt tokens; `pace` says how
+    many tokens are drafted, none without it.
     """
     batch, runs = Batch(), list(runs)
     shoppers = [run for run in runs if run.job.priority == "shopper"]
     up = shoppers if shoppers and turn % _BATCH_TURN else [*shoppers, *(run for run in runs if run.job.priority != "shopper")]
     writing = _together_first([run for run in up if run.writing])
+    drafts = _drafts(writing, pace) if pace else {}
     shares = [_continue(run, batch, drafts) for run in writing]
-    drafted = len(batch) - sum(len(share.parts) for share in shares)
     if room is None:
         room = _SHARED if shares else _ALONE
     shares += _feed([run for run in up if not run.writing], [run for run in runs if not run.writing], batch, room)
     drops = [(c.seq, run.end(c)) for run in writing for c in run.candidates if c.stale and not c.finish]
-    return Step(batch, tuple(shares), tuple(drops), drafted)
+    return Step(batch, tuple(shares), tuple(drops), sum(map(len, drafts.values())))
+
+
+def _drafts(runs: Sequence[Run], pace: Pace) -> dict[int, tuple[int, ...]]:
+    """What is drafted, by the sequence it is for."""
+    texts = [(run, i) for run in runs for i in run.live]
+    least = pace.least(len(texts))
+    if least > 1:
+        return {}
+    found = [run.draft(i, least) for run, i in texts]
+    lengths = pace.choose(len(texts), [draft.chances for draft in found])
+    chosen = zip(texts, found, lengths, strict=True)
+    return {run.candidates[i].seq: draft.tokens[:length] for (run, i), draft, length in chosen if length}
 
 
 def _together_first(runs: Sequence[Run]) -> list[Run]:
@@ -68,13 +81,13 @@ def _together_first(runs: Sequence[Run]) -> list[Run]:
     return [run for group in groups.values() for run in group]
 
 
-def _continue(run: Run, batch: Batch, drafts: int) -> Share:
+def _continue(run: Run, batch: Batch, drafts: Mapping[int, tuple[int, ...]]) -> Share:
     start, parts = len(batch), list[Part]()
     first = batch.wanted
     for i in run.live:
         candidate = run.candidates[i]
         last = candidate.tokens[-1] if candidate.tokens else run.job.prompt[-1]
-        parts.append(Part(i, len(batch) - start, run.draft(i, drafts) if drafts else ()))
+        parts.append(Part(i, len(batch) - start, drafts.get(candidate.seq, ())))
         for pos, token in enumerate((last, *parts[-1].draft), run.end(candidate)):
             batch.add(token, pos, (candidate.seq,), wanted=True)
     return Share((run,), 0, slice(first, first + len(batch) - start), tuple(parts))

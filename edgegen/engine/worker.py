@@ -13,8 +13,10 @@ from itertools import groupby
 
 from edgegen.engine.backend import Backend, Grammar, Logits
 from edgegen.engine.cache import Admission, Cache, Call, Lease
+from edgegen.engine.drafting import Drafter, Pace
 from edgegen.engine.figures import Figures
 from edgegen.engine.job import Completion, Job, Limits, text_cells
+from edgegen.engine.ngrams import NGrams
 from edgegen.engine.queue import Queue
 from edgegen.engine.run import Run
 from edgegen.engine.sampling import Outlook, look_together
@@ -133,8 +135,17 @@ class Ticket:
 class Worker:
     """Runs tickets on a backend, several at once, step by step."""
 
-    def __init__(self, backend: Backend, governor: ThreadGovernor, clock: Callable[[], float]) -> None:
-        """Take over a backend made in this thread."""
+    def __init__(
+        self,
+        backend: Backend,
+        governor: ThreadGovernor,
+        clock: Callable[[], float],
+        *,
+        table: NGrams | None = None,
+        pace: Pace | None = None,
+    ) -> None:
+        """Take over a backend made in this thread; `table` says what mostly follows what in the model's texts."""
+        self._table, self._pace = table, pace or Pace(backend.most_rows)
         self._backend, self._governor, self._clock = backend, governor, clock
         self._cache = Cache(backend.n_cells, backend.max_sequences)
         self.waiting = Queue[Ticket]()
@@ -167,7 +178,11 @@ class Worker:
         self._admit()
         if self.running:
             self._turn += 1
-            self._step(plan([ticket.running for ticket in self.running], self._turn))
+            began = self._clock()
+            step = plan([ticket.running for ticket in self.running], self._turn, pace=self._pace)
+            self._step(step)
+            if step.batch.wanted == len(step.batch):
+                self._pace.observe(len(step.batch), self._clock() - began)
         self._note()
 
     def abandon(self, error: EdgegenError) -> None:
@@ -196,11 +211,17 @@ class Worker:
     def _start(self, ticket: Ticket, admission: Admission) -> None:
         self._apply(admission.calls)
         lease = ticket.lease = admission.lease
-        ticket.run, ticket.started_s = Run(ticket.job, lease.seqs, lease.ready, grammar=ticket.grammar), self._clock()
+        drafters = [self._drafter(ticket.job) for _ in range(ticket.job.n)] if ticket.job.draft else []
+        ticket.run = Run(ticket.job, lease.seqs, lease.ready, grammar=ticket.grammar, drafters=drafters)
+        ticket.started_s = self._clock()
         ticket.reused = admission.shared
         self.figures.prompt_tokens += len(ticket.job.prompt)
         self.figures.reused += ticket.reused
         self.running.append(ticket)
+
+    def _drafter(self, job: Job) -> Drafter:
+        allowed = (lambda _: True) if job.allow is None else job.allow.item
+        return Drafter(job.prompt, self._table, self._pace.odds, allowed, job.stop_ids)
 
     def _apply(self, calls: Sequence[Call]) -> None:
         self._moved = True

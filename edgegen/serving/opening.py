@@ -47,8 +47,9 @@ def opened(launch: Launch, say: Say) -> tuple[Runner, State]:
     setting = cautious(replace(setting, threads=launch.threads) if launch.threads else setting, launch.caution)
     adapter = Path(launch.adapter) if launch.adapter else None
     engine = open_engine(
-        model, setting=setting, max_waiting=launch.max_waiting, adapter=adapter, n_ctx=launch.context, n_cells=launch.cells
-    )
+        model, setting=setting, max_waiting=launch.max_waiting, adapter=adapter, n_ctx=launch.context, n_cells=launch.cells,
+        table=pack.drafts if pack else None,
+    )  # fmt: skip
     info = _info(pack, model) | ({"adapter": adapter.name} if adapter else {})
     explainer = _explainer(engine, pack, adapter, info["label"], say)
     runner = Runner(explainer, engine, info["label"])

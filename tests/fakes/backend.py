@@ -88,6 +88,7 @@ class FakeBackend:
     def __init__(self, script: Script = hashed, *, n_ctx: int = 256, n_cells: int = 512, max_sequences: int = 12) -> None:
         """`script` gives the logits after a context."""
         self.n_ctx, self.n_cells, self.max_sequences, self.n_vocab = n_ctx, n_cells, max_sequences, len(VOCABULARY)
+        self.most_rows = 64
         self.eos: int | None = TEXT + SPECIALS.index(END)
         self.cells: list[Cell] = []
         self.decoded: list[int] = []

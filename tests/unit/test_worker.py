@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from hypothesis import given, settings
@@ -12,10 +12,10 @@ from edgegen.engine.backend import Batch, Logits
 from edgegen.engine.job import Job
 from edgegen.engine.options import Priority, SamplingOptions
 from edgegen.engine.queue import PATIENCE
-from edgegen.engine.threads import ThreadGovernor
-from edgegen.engine.worker import Generation, Ticket, Worker
+from edgegen.engine.worker import Generation, Ticket
 from edgegen.errors import EngineError
 from tests.fakes.backend import VOCABULARY, FakeBackend
+from tests.fakes.desk import Desk
 
 BAD = 33
 GOOD = np.arange(len(VOCABULARY)) != BAD
@@ -32,42 +32,6 @@ class Brittle(FakeBackend):
             super().decode(Batch(*(column[:half] for column in (batch.tokens, batch.positions, batch.seqs, batch.outputs))))  # type: ignore[arg-type]
             raise EngineError("decode failed on purpose")
         return super().decode(batch)
-
-
-@dataclass
-class Desk:
-    """A worker whose clock is moved by hand."""
-
-    backend: FakeBackend
-    now: float = 0.0
-
-    def __post_init__(self) -> None:
-        self.worker = Worker(self.backend, ThreadGovernor(1), lambda: self.now)
-
-    def submit(self, job: Job) -> Ticket:
-        """A ticket in the queue."""
-        self.worker.limits.check(job)
-        ticket = Ticket(job, self.now)
-        self.worker.add(ticket)
-        return ticket
-
-    def step(self) -> None:
-        """One step; the books must cover what is in the cache, and the cache must hold what is in the books."""
-        self.worker.work()
-        cache = self.worker._cache
-        assert len(self.backend.cells) <= cache.used <= cache.cells
-        taken = [seq for lease in (*cache.running, *cache.kept) for seq in lease.seqs]
-        assert len(taken) == len(set(taken)) and {seq for cell in self.backend.cells for seq in cell.seqs} <= set(taken)
-        for lease in cache.kept:
-            assert self.backend.context(lease.seqs[0]) == lease.tokens
-
-    def run(self) -> int:
-        """Step until nobody waits or runs; how many steps."""
-        for count in range(2000):
-            if not self.worker.waiting and not self.worker.running:
-                return count
-            self.step()
-        raise AssertionError("it never ends")
 
 
 def alone(job: Job) -> Generation:
