@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reference import checkpoints, children, files, inputs, judge, measure, ours, source, texts
+from reference import checkpoints, children, files, importance, inputs, judge, measure, ours, source, texts
 from reference.measure import Cost
 from reference.source import Reference
 
@@ -79,9 +79,10 @@ class Bench:
         start: tuple[str | Path, ...] = (script,) if subject.known else (HERE / "theirs.py", self.reference.tree)
         return measure.must(sys.executable, *start, subject.folder, "--outtype", outtype, "--outfile", out)
 
-    def their_quantize(self, exact: Path, out: Path, kind: str) -> Cost:
+    def their_quantize(self, exact: Path, out: Path, kind: str, matrix: Path | None = None) -> Cost:
         """Quantize with llama.cpp's program."""
-        return measure.must(self.reference.binary("llama-quantize"), exact, out, kind.upper())
+        with_matrix: tuple[str | Path, ...] = ("--imatrix", matrix) if matrix else ()
+        return measure.must(self.reference.binary("llama-quantize"), *with_matrix, exact, out, kind.upper())
 
     @contextmanager
     def folder(self) -> Iterator[Path]:
@@ -113,22 +114,34 @@ class Bench:
         children.call(ours.convert, subject.folder, own, "f32")
         self.theirs(subject, exact, "f32")
         yield ("f32", "`--outtype`"), *self.cell(own, exact, files.said_otherwise(own, exact))
+        matrix, same = folder / "importance.safetensors", folder / "importance.gguf"
+        children.call(importance.measure, subject.folder, matrix, same)
         for kind in quantize.TYPES:
-            made, other = folder / f"ours.{kind}", folder / f"theirs.{kind}"
             if kind == "f32":
                 continue
-            refused = attempt(children.call, quantize.quantize, own, made, kind)
-            too = attempt(self.their_quantize, exact, other, kind)
-            if refused or too:
-                cell = "refused by both" if refused and too else f"refused by {'us' if refused else 'llama.cpp'}"
-                yield (kind, "`llama-quantize`"), cell, [refused or too] if not (refused and too) else []
-            else:
-                yield (kind, "`llama-quantize`"), *self.cell(made, other, [])
-                if kind in OUTTYPES:
-                    self.theirs(subject, other, kind)
-                    yield (kind, "`--outtype`"), *self.cell(made, other, [])
+            made, other = folder / f"ours.{kind}", folder / f"theirs.{kind}"
+            mine: tuple[Any, ...] = (quantize.quantize, own, made, kind)
+            yield from self.both(kind, made, other, "`llama-quantize`", mine, (exact, other, kind))
+            if kind in OUTTYPES:
+                self.theirs(subject, other, kind)
+                yield (kind, "`--outtype`"), *self.cell(made, other, [])
+            if kind in quantize.CALIBRATED:
+                mine = (importance.quantize, own, made, kind, matrix)
+                yield from self.both(kind, made, other, "`llama-quantize --imatrix`", mine, (exact, other, kind, same))
             made.unlink(missing_ok=True)
             other.unlink(missing_ok=True)
+
+    def both(
+        self, kind: str, made: Path, other: Path, way: str, mine: tuple[Any, ...], theirs: tuple[Any, ...]
+    ) -> Iterator[tuple[tuple[str, str], str, list[str]]]:
+        """One type by both quantizers."""
+        refused, too = attempt(children.call, *mine), attempt(self.their_quantize, *theirs)
+        if refused and too:
+            yield (kind, way), "refused by both", []
+        elif refused or too:
+            yield (kind, way), f"refused by {'us' if refused else 'llama.cpp'}", [refused or too]
+        else:
+            yield (kind, way), *self.cell(made, other, [])
 
     def cell(self, own: Path, theirs: Path, notes: list[str]) -> tuple[str, list[str]]:
         """How many tensors differ, and which."""
@@ -239,8 +252,7 @@ ROWS = {
 IMPORTS = {
     "nothing": "pass",
     "what edgegen's conversion imports": "from convert import gpt2, quantize",
-    "of it, PyTorch and transformers": "import torch; from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast",
-    "what a conversion needs: gguf, tokenizers, llama.cpp": "import gguf, tokenizers, llama_cpp",
+    "PyTorch and transformers, which the comparison needs": "import torch; from transformers import GPT2LMHeadModel",
 }
 
 

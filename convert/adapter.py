@@ -18,7 +18,8 @@ import numpy as np
 from peft import PeftModel
 
 from convert import adapter_config, gpt2, verify, weights
-from convert.checkpoint import Checkpoint, open_checkpoint
+from convert import config as configs
+from convert.checkpoint import Checkpoint, open_checkpoint, open_words
 from convert.merge import attached, base_of
 from convert.output import whole
 from convert.samples import of_corpus
@@ -27,7 +28,6 @@ from convert.weights import Stored, Weights
 from edgegen.engine.adapter import BASE, base_digest
 from edgegen.engine.gguf import read_header
 from edgegen.errors import ConvertError, UsageError
-from edgegen.train import tokenizer as tokenizers
 from edgegen.train.pairs import Pair
 
 SHARE = 0.05
@@ -97,7 +97,7 @@ def _check_tokenizer(adapter: Path, opened: Checkpoint) -> None:
     """An adapter runs with the tokens of the model it goes on, so tokens of its own would be read as others."""
     if not (adapter / "tokenizer.json").is_file():
         return
-    own, theirs = tokenizers.load(adapter).get_vocab(), opened.tokenizer.get_vocab()
+    own, theirs = open_words(adapter, configs.read(opened.folder)).vocab, opened.words.vocab
     if own != theirs:
         raise adapter_config.refused(adapter, f"its {len(own)} tokens are not the {len(theirs)} of its base")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -33,6 +33,7 @@ from edgegen.train.pairs import Pair
 _CALIBRATION = 8  # pairs of each task and language
 _COMPARISON = 2
 _LLAMA = "llama-cpp-python"
+Samples = Callable[[], Sequence[Pair]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +58,16 @@ def build_packs(
     quants: Sequence[str] = ("q8_0",),
     key: Path | None = None,
     pairs: Sequence[Pair] | None = None,
+    calibration: Sequence[Pair] | None = None,
     force: bool = False,
     progress: Progress = stages.silent,
 ) -> list[Path]:
     """Build a verified pack for each quantization and return where they are: see `targets`. Packs that are there are replaced.
 
     `checkpoint` is a folder or hub name; with an `adapter`, which is merged into it, None takes the base that the adapter names.
-    The comparison runs on `pairs`; None takes ones of the corpus that no training sees. Importance matrices come from its
-    training part. `key` signs the packs. A quantization beyond its bound is an error unless `force`.
+    The comparison runs on `pairs`; None takes ones of the corpus that no training sees. Importance matrices come from
+    `calibration`; None takes pairs of the corpus's training part. `key` signs the packs. A quantization beyond its bound is an
+    error unless `force`.
 
     Raises UsageError, OptionError, NotFoundError, ConvertError, StorageError; then every `out` is as it was.
     """
@@ -76,10 +79,12 @@ def build_packs(
     opened = _opened(checkpoint, adapter)
     _check_tasks(opened, about)
     compared = of_corpus("test", _COMPARISON, about.tasks, about.languages) if pairs is None else pairs
+    usual = partial(of_corpus, "train", _CALIBRATION, about.tasks, about.languages)
+    learnt = usual if calibration is None else lambda: calibration
     sources = [opened.folder, *([adapter] if adapter else [])]
-    made_from = stages.fingerprint(sources, about, compared, __version__, describe())
+    made_from = stages.fingerprint(sources, about, compared, calibration, __version__, describe())
     with stages.opened(out, made_from, progress) as work:
-        rows = _converted(opened, about, kinds, compared, work)
+        rows = _converted(opened, about, kinds, compared, learnt, work)
         for kind in kinds if not force else ():
             report.require_within(rows[kind])
         source = Path(checkpoint).name if checkpoint else opened.folder.name
@@ -104,14 +109,16 @@ def plans(checkpoint: str | Path | None, quants: Sequence[str], adapter: Path | 
         return [quantize.plan(header, kind) for kind in kinds]
 
 
-def _converted(opened: Checkpoint, about: About, kinds: Sequence[str], samples: Sequence[Pair], work: Stages) -> dict[str, Row]:
+def _converted(
+    opened: Checkpoint, about: About, kinds: Sequence[str], samples: Sequence[Pair], learnt: Samples, work: Stages
+) -> dict[str, Row]:
     """The F32 file and the others as stages, and what each is like."""
     write = partial(gpt2.write, opened, name=about.name, licence=about.licence)
     exact = work.file("f32.gguf", "write f32", lambda part: write(part, each=partial(work.progress, "write f32")))
     rows = {"f32": _row(opened, exact, exact, "f32", samples, work)}
     verify.require_equal(rows["f32"].equality, exact)
     for kind in [kind for kind in kinds if kind != "f32"]:
-        weights = _importance(opened, about, work) if kind in quantize.CALIBRATED else None
+        weights = _importance(opened, learnt, work) if kind in quantize.CALIBRATED else None
         made = partial(quantize.quantize, exact, type_name=kind, importance=weights)
         rows[kind] = _row(opened, exact, work.file(f"{kind}.gguf", f"quantize {kind}", made), kind, samples, work)
     return rows
@@ -128,12 +135,12 @@ def _row(opened: Checkpoint, exact: Path, model: Path, kind: str, samples: Seque
     )  # fmt: skip
 
 
-def _importance(opened: Checkpoint, about: About, work: Stages) -> dict[str, Any]:
+def _importance(opened: Checkpoint, learnt: Samples, work: Stages) -> dict[str, Any]:
     stage = "importance matrix"
 
     def make(part: Path) -> None:
         encoder = plain.encoder(opened.tokenizer)
-        texts = [encoder.pair(pair) for pair in of_corpus("train", _CALIBRATION, about.tasks, about.languages)]
+        texts = [encoder.pair(pair) for pair in learnt()]
         fitting = [e for e in texts if len(e.ids) <= opened.config.n_positions]
         found = calibrate.importance(opened, fitting, lambda done: work.progress(stage, done, len(fitting)))
         save_file(dict(found), part)
@@ -208,7 +215,7 @@ def record_evaluation(folder: Path, evaluation: dict[str, Any]) -> None:
 
 def _check_tasks(opened: Checkpoint, about: About) -> None:
     """A pack names tasks where its model has the tokens for them, and none where it has not."""
-    lacking = plain.missing(opened.tokenizer)
+    lacking = opened.words.missing
     if lacking and about.tasks:
         raise ConvertError(
             f"{opened.folder}: the tokenizer lacks edgegen's tokens ({', '.join(lacking[:3])}, ...), so it can serve no task. "

@@ -6,7 +6,6 @@ Layout: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md and llama.cpp'
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,12 +15,13 @@ from pathlib import Path
 
 import gguf
 import numpy as np
-from transformers import GPT2Config, PreTrainedTokenizerFast
 
 from convert import wordpiece
 from convert.checkpoint import Checkpoint
+from convert.config import Config
 from convert.output import need, whole
 from convert.weights import Array, Stored, Weights
+from convert.words import Words
 from edgegen.engine.gguf import pad
 from edgegen.errors import ConvertError
 from edgegen.slots import SPECIALS
@@ -43,13 +43,13 @@ class Vocabulary:
     merges: list[str]
 
 
-def vocabulary(words: PreTrainedTokenizerFast, rows: int) -> Vocabulary:
+def vocabulary(words: Words, rows: int) -> Vocabulary:
     """A tokenizer as GGUF holds it, with unused tokens up to the weights' number of rows.
 
-    Raises ConvertError for ids that are not 0 to n - 1 or a BPE without merges.
+    Raises ConvertError for ids that are not 0 to n - 1, and for a BPE without merges or without start and end.
     """
-    raw = json.loads(words.backend_tokenizer.to_str())
-    by_id = {id_: token for token, id_ in words.get_vocab().items()}
+    raw = words.raw
+    by_id = {id_: token for token, id_ in words.vocab.items()}
     if sorted(by_id) != list(range(len(by_id))):
         raise ConvertError(
             f"The tokenizer's {len(by_id)} tokens are not numbered without gaps. Save it again without unused ids."
@@ -63,10 +63,12 @@ def vocabulary(words: PreTrainedTokenizerFast, rows: int) -> Vocabulary:
     merges = [m if isinstance(m, str) else " ".join(m) for m in raw["model"].get("merges", ())]
     if not merges and not wordpiece.follows(words):
         raise ConvertError("The tokenizer has no merges; llama.cpp needs one at least. Train the tokenizer on more text.")
+    if not wordpiece.follows(words) and words.id("bos") is None and words.id("eos") is None:
+        raise ConvertError("The tokenizer names no start or end token, and llama.cpp would take token 11 for both. Name one.")
     return Vocabulary(tokens, [int(kinds.get(token, gguf.TokenType.NORMAL)) for token in tokens], merges)
 
 
-def tensors(weights: Weights, config: GPT2Config) -> Iterator[tuple[str, Stored]]:
+def tensors(weights: Weights, config: Config) -> Iterator[tuple[str, Stored]]:
     """GGUF's name of every tensor and the tensor, matrices as [out, in]."""
     yield "token_embd.weight", weights["wte.weight"]
     yield "position_embd.weight", weights["wpe.weight"]
@@ -93,7 +95,7 @@ def write(
     A `hollow` file has the size and all but the data, which take no place on the disk. `each` is told how many tensors of how
     many are written.
     """
-    words = vocabulary(checkpoint.tokenizer, checkpoint.config.vocab_size)
+    words = vocabulary(checkpoint.words, checkpoint.config.vocab_size)
     found = dict(tensors(checkpoint.weights, checkpoint.config))
     size = 4 * sum(prod(stored.shape) for stored in found.values())
     need(target.parent, (0 if hollow else size) + (1 << 20))
@@ -103,7 +105,7 @@ def write(
         if licence:
             writer.add_license(licence)
         _add_sizes(writer, checkpoint.config)
-        _add_vocabulary(writer, words, checkpoint.tokenizer)
+        _add_vocabulary(writer, words, checkpoint.words)
         for tensor, stored in found.items():
             writer.add_tensor_info(tensor, stored.shape, np.dtype(np.float32), 4 * prod(stored.shape))
         try:
@@ -125,7 +127,7 @@ def _stretch(part: Path, found: dict[str, Stored]) -> None:
     os.truncate(part, pad(part.stat().st_size) + sum(pad(4 * prod(stored.shape)) for stored in found.values()))
 
 
-def _add_sizes(writer: gguf.GGUFWriter, config: GPT2Config) -> None:
+def _add_sizes(writer: gguf.GGUFWriter, config: Config) -> None:
     writer.add_context_length(config.n_positions)
     writer.add_embedding_length(config.n_embd)
     writer.add_block_count(config.n_layer)
@@ -135,7 +137,7 @@ def _add_sizes(writer: gguf.GGUFWriter, config: GPT2Config) -> None:
     writer.add_file_type(gguf.LlamaFileType.ALL_F32)
 
 
-def _add_vocabulary(writer: gguf.GGUFWriter, words: Vocabulary, tokenizer: PreTrainedTokenizerFast) -> None:
+def _add_vocabulary(writer: gguf.GGUFWriter, words: Vocabulary, tokenizer: Words) -> None:
     if wordpiece.follows(tokenizer):
         wordpiece.describe(writer, words.tokens, words.types, tokenizer)
         return
@@ -144,10 +146,12 @@ def _add_vocabulary(writer: gguf.GGUFWriter, words: Vocabulary, tokenizer: PreTr
     writer.add_token_list(words.tokens)
     writer.add_token_types(words.types)
     writer.add_token_merges(words.merges)
-    if tokenizer.bos_token_id is not None:
-        writer.add_bos_token_id(tokenizer.bos_token_id)
-    if tokenizer.eos_token_id is not None:
-        writer.add_eos_token_id(tokenizer.eos_token_id)
-    if tokenizer.pad_token_id is not None:
-        writer.add_pad_token_id(tokenizer.pad_token_id)
+    start, end, padding = map(tokenizer.id, ("bos", "eos", "pad"))
+    # Without them llama.cpp takes token 11 for both.
+    if (first := end if start is None else start) is not None:
+        writer.add_bos_token_id(first)
+    if (last := start if end is None else end) is not None:
+        writer.add_eos_token_id(last)
+    if padding is not None:
+        writer.add_pad_token_id(padding)
     writer.add_add_bos_token(False)

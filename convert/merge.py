@@ -14,10 +14,10 @@ from safetensors import SafetensorError
 from transformers import GPT2LMHeadModel
 
 from convert import adapter_config, weights
-from convert.checkpoint import Checkpoint, open_checkpoint
+from convert.checkpoint import Checkpoint, open_checkpoint, open_words
+from convert.config import checked, read
 from convert.output import whole
 from edgegen.errors import ConvertError
-from edgegen.train import tokenizer as tokenizers
 
 TOLERANCE = 1e-4
 """The largest difference of logits between base with adapter and merged model; fp32 rounding stays well below."""
@@ -40,11 +40,13 @@ def open_adapted(adapter: Path, base: str | Path | None = None) -> Checkpoint:
     the adapter brings a tokenizer with more tokens, the base grows to it. Raises NotFoundError, ConvertError, StorageError.
     """
     opened = open_checkpoint(base_of(adapter) if base is None else base)
-    words = tokenizers.load(adapter) if (adapter / "tokenizer.json").is_file() else opened.tokenizer
+    own = any((adapter / name).is_file() for name in ("tokenizer.json", "vocab.json", "vocab.txt"))
+    words = open_words(adapter, read(opened.folder)) if own else opened.words
     if len(words) > opened.config.vocab_size:
         opened.model.resize_token_embeddings(len(words), mean_resizing=False)
     model = merged(opened.model, adapter)
-    return Checkpoint(model.config, words, opened.folder, weights.of_model(model), model)
+    config = checked(model.config.to_dict(), str(adapter))
+    return Checkpoint(config, words, opened.folder, weights.of_model(model), model)
 
 
 def merged(model: GPT2LMHeadModel, adapter: Path) -> GPT2LMHeadModel:

@@ -11,20 +11,9 @@ from edgegen.train.dataset import Encoder, Example
 from edgegen.train.pairs import Pair
 
 
-def knows_slots(words: PreTrainedTokenizerFast) -> bool:
-    """Whether a tokenizer has all of edgegen's control and slot tokens."""
-    return not missing(words)
-
-
-def missing(words: PreTrainedTokenizerFast) -> list[str]:
-    """Those of edgegen's tokens that a tokenizer lacks."""
-    known = words.get_vocab()
-    return [token for token in SPECIALS if token not in known]
-
-
 def encoder(words: PreTrainedTokenizerFast) -> Encoder | PlainEncoder:
     """The encoder of pairs that fits a tokenizer."""
-    return Encoder(words) if knows_slots(words) else PlainEncoder(words)
+    return Encoder(words) if set(SPECIALS) <= set(words.get_vocab()) else PlainEncoder(words)
 
 
 class PlainEncoder:

@@ -21,6 +21,7 @@ from edgegen.engine.backend import Batch, Logits
 from edgegen.engine.llama import LlamaBackend, LlamaOptions
 from edgegen.engine.loop import encode
 from edgegen.errors import ConvertError
+from edgegen.hardware import default_setting
 from edgegen.train.dataset import Encoder, Example
 from edgegen.train.pairs import Pair
 
@@ -66,12 +67,12 @@ def compare(
         raise ConvertError(
             f"None of the {len(pairs)} sample texts fits the {context} positions of {checkpoint.folder}. Train a longer context."
         )
-    backend = LlamaBackend(path, LlamaOptions(max_sequences=1, adapter=adapter))
+    backend = LlamaBackend(path, LlamaOptions(max_sequences=1, adapter=adapter, threads=default_setting().threads))
     try:
         _check_tokens(backend, encoder, pairs, hard_texts(checkpoint))
         rows = []
         for done, example in enumerate(examples, 1):
-            rows.append(_row(example, _reference(checkpoint, example), _logits(backend, example.ids)))
+            rows.append(_row(example, _reference(checkpoint, example.ids), _logits(backend, example.ids)))
             each(done, len(examples))
         greedy = [_greedy_equal(checkpoint, backend, e) for e in examples[:8]]
     finally:
@@ -91,7 +92,7 @@ def require_equal(found: Equality, path: Path) -> None:
 
 def hard_texts(checkpoint: Checkpoint) -> list[str]:
     """The texts of `torture` that llama.cpp can tokenise alike: all, but for a WordPiece some that it is known not to."""
-    words = checkpoint.tokenizer
+    words = checkpoint.words
     known = wordpiece.different(words) if wordpiece.follows(words) else {}
     return [text for text in torture.TEXTS if text not in known]
 
@@ -108,8 +109,9 @@ def _check_tokens(
 
 
 @torch.inference_mode()
-def _reference(checkpoint: Checkpoint, example: Example) -> Logits:
-    logits: Logits = checkpoint.model(torch.from_numpy(example.ids.astype(np.int64))[None]).logits[0].float().numpy()
+def _reference(checkpoint: Checkpoint, ids: npt.NDArray[np.int32]) -> Logits:
+    """Logits after every token of one sequence, float32 [len(ids), n_vocab]."""
+    logits: Logits = checkpoint.model(torch.from_numpy(ids.astype(np.int64))[None]).logits[0].float().numpy()
     return logits
 
 
@@ -156,21 +158,13 @@ def _log_softmax(logits: Logits) -> npt.NDArray[np.float64]:
 
 
 def _greedy_equal(checkpoint: Checkpoint, backend: LlamaBackend, example: Example) -> bool:
+    """Whether the checkpoint would choose each token of the GGUF's text: so its own text is the same."""
     prompt = [int(token) for token in example.ids[: example.start]]
     room = min(_GREEDY_TOKENS, checkpoint.config.n_positions - len(prompt))
-    expected = greedy_reference(checkpoint, prompt, room)
-    return expected == greedy(backend, prompt, room, checkpoint.tokenizer.eos_token_id)
-
-
-@torch.inference_mode()
-def greedy_reference(checkpoint: Checkpoint, prompt: Sequence[int], count: int) -> list[int]:
-    """What the checkpoint writes after a prompt, the end token included."""
-    ids = torch.tensor([list(prompt)])
-    written = checkpoint.model.generate(
-        ids, attention_mask=torch.ones_like(ids), max_new_tokens=count, do_sample=False,
-        eos_token_id=checkpoint.tokenizer.eos_token_id, pad_token_id=checkpoint.tokenizer.pad_token_id,
-    )  # fmt: skip
-    return [int(token) for token in written[0, len(prompt) :]]
+    written = greedy(backend, prompt, room, checkpoint.words.id("eos"))
+    ids = np.asarray([*prompt, *written[:-1]], dtype=np.int32)
+    chosen = _reference(checkpoint, ids)[len(prompt) - 1 :].argmax(-1)
+    return [int(token) for token in chosen] == written
 
 
 def greedy(backend: LlamaBackend, prompt: Sequence[int], count: int, end: int | None) -> list[int]:

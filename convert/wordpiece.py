@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import gguf
-from transformers import BertTokenizerFast, PreTrainedTokenizerFast
 
+from convert.words import Words
 from edgegen.errors import ConvertError
 from edgegen.slots import SPECIALS
 
@@ -36,43 +36,30 @@ _STRIPPED = {
 _LOWERED = {"İstanbul ışık ŞĞ": "İ in lower case has two characters, of which llama.cpp keeps the first"}
 
 
-def follows(words: PreTrainedTokenizerFast) -> bool:
+def follows(words: Words) -> bool:
     """Whether a tokenizer is a WordPiece one."""
-    return bool(_raw(words)["model"]["type"] == "WordPiece")
+    return bool(words.raw["model"]["type"] == "WordPiece")
 
 
-def different(words: PreTrainedTokenizerFast) -> Mapping[str, str]:
+def different(words: Words) -> Mapping[str, str]:
     """Those of `torture.TEXTS` that llama.cpp is known to tokenise otherwise with a tokenizer's settings, and why."""
     lowercase, strip = options(words)
     return _LONG | (_STRIPPED if strip else _LOWERED if lowercase else {})
 
 
-def options(words: PreTrainedTokenizerFast) -> tuple[bool, bool]:
+def options(words: Words) -> tuple[bool, bool]:
     """Whether a tokenizer lowers case and whether it strips accents, which it does with lower case unless told otherwise."""
-    normalizer = _raw(words)["normalizer"]
+    normalizer = words.raw["normalizer"]
     lowercase, strip = normalizer["lowercase"], normalizer["strip_accents"]
     return lowercase, lowercase if strip is None else strip
 
 
-def load(folder: Path) -> PreTrainedTokenizerFast:
-    """The tokenizer of a folder with `vocab.txt`, its settings from tokenizer_config.json. Raises ConvertError."""
-    try:
-        return BertTokenizerFast.from_pretrained(folder)
-    except (OSError, ValueError, TypeError) as error:
-        raise ConvertError(f"{folder}: vocab.txt cannot be loaded: {error}. Save the tokenizer again.") from error
-
-
-def check(words: PreTrainedTokenizerFast, where: Path | str) -> None:
+def check(words: Words, where: Path | str) -> None:
     """Refuse WordPiece settings and tokens that llama.cpp would not follow. Raises ConvertError."""
-    raw = _raw(words)
+    raw = words.raw
     for wrong, what in [*_settings(raw), *_disagreements(raw, Path(where)), *_added(raw), *_spellings(words)]:
         if wrong:
             raise ConvertError(f"{where}: {what}; llama.cpp's WordPiece does not follow that. Use BERT's usual WordPiece.")
-
-
-def _raw(words: PreTrainedTokenizerFast) -> dict[str, Any]:
-    raw: dict[str, Any] = json.loads(words.backend_tokenizer.to_str())
-    return raw
 
 
 def _settings(raw: dict[str, Any]) -> Iterator[tuple[bool, str]]:
@@ -107,27 +94,27 @@ def _added(raw: dict[str, Any]) -> Iterator[tuple[bool, str]]:
     yield bool(loose), f"the added tokens {loose[:3]} are looked for in normalised text (normalized)"
 
 
-def _spellings(words: PreTrainedTokenizerFast) -> Iterator[tuple[bool, str]]:
-    raw, special = _raw(words), controls(words)
+def _spellings(words: Words) -> Iterator[tuple[bool, str]]:
+    raw, special = words.raw, controls(words)
     bare = [token for token in special if len(token) < 2 or not set(token) & set(string.punctuation)]
     # Kept as it is, such a token would be the continuation of a word, and text could write it.
     yield bool(bare), f"the special tokens {bare[:3]} have no punctuation, so text can write them"
     starting = [token for token in raw["model"]["vocab"] if token.startswith(_PREFIX + _START)]
     yield bool(starting), f"the continuations {starting[:3]} begin with llama.cpp's mark of a word's start"
-    cut = [token for token in words.get_vocab() if "\0" in token]
+    cut = [token for token in words.vocab if "\0" in token]
     yield bool(cut), f"the tokens {cut[:3]} hold a NUL, where llama.cpp ends a token"
     taken = dict[str, str]()
     plain = special | {t["content"] for t in raw["added_tokens"]}
-    for token in words.get_vocab():
+    for token in words.vocab:
         other = taken.setdefault(spell(token, plain=token in plain), token)
         yield other != token, f"the tokens {other!r} and {token!r} become one"
 
 
-def controls(words: PreTrainedTokenizerFast) -> set[str]:
+def controls(words: Words) -> set[str]:
     """The tokens that text must not be able to write: special ones, the unknown token, edgegen's."""
-    raw = _raw(words)
-    special = {t["content"] for t in raw["added_tokens"] if t["special"]} | {*words.all_special_tokens, raw["model"]["unk_token"]}
-    return special | (set(SPECIALS) & set(words.get_vocab()))
+    raw = words.raw
+    special = {t["content"] for t in raw["added_tokens"] if t["special"]} | {*words.named.values(), raw["model"]["unk_token"]}
+    return special | (set(SPECIALS) & set(words.vocab))
 
 
 def spell(token: str, *, plain: bool) -> str:
@@ -141,24 +128,24 @@ def spell(token: str, *, plain: bool) -> str:
     return token.removeprefix(_PREFIX) if continues else _START + token
 
 
-def ids(words: PreTrainedTokenizerFast) -> dict[str, int]:
+def ids(words: Words) -> dict[str, int]:
     """The ids of special tokens by their keys.
 
     None may be left out but the end's: llama.cpp would take the first BERT's, which stand for other tokens elsewhere. What
     the tokenizer lacks is the unknown token. Where no end is named, the separator is: texts were trained between [CLS] and [SEP].
     """
-    keys, unknown = gguf.Keys.Tokenizer, words.convert_tokens_to_ids(_raw(words)["model"]["unk_token"])
-    start = words.bos_token_id if words.bos_token_id is not None else words.cls_token_id
+    keys, unknown = gguf.Keys.Tokenizer, words.vocab[words.raw["model"]["unk_token"]]
+    start = words.id("cls") if words.id("bos") is None else words.id("bos")
     found = {
-        keys.BOS_ID: start, keys.UNK_ID: unknown, keys.SEP_ID: words.sep_token_id, keys.PAD_ID: words.pad_token_id,
-        keys.MASK_ID: words.mask_token_id,
+        keys.BOS_ID: start, keys.UNK_ID: unknown, keys.SEP_ID: words.id("sep"), keys.PAD_ID: words.id("pad"),
+        keys.MASK_ID: words.id("mask"),
     }  # fmt: skip
-    last = words.eos_token_id if words.eos_token_id is not None else words.sep_token_id
+    last = words.id("sep") if words.id("eos") is None else words.id("eos")
     end = {} if last is None else {keys.EOS_ID: last}
     return {key: unknown if id_ is None else id_ for key, id_ in found.items()} | end
 
 
-def describe(writer: gguf.GGUFWriter, tokens: Sequence[str], types: Sequence[int], words: PreTrainedTokenizerFast) -> None:
+def describe(writer: gguf.GGUFWriter, tokens: Sequence[str], types: Sequence[int], words: Words) -> None:
     """Write the vocabulary and its settings into a GGUF header.
 
     No start, end or separator is to be added. This llama.cpp reads these keys and yet adds a start and a separator where a

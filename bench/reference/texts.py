@@ -57,11 +57,11 @@ def write(folder: Path, file: Path, prompts: list[str], count: int) -> list[Writ
 
 
 def _written(checkpoint: Any, backend: Any, prompt: str, count: int) -> Written:
-    from convert import verify
+    from convert import reference, verify
 
     ids, end = backend.tokenize(prompt, special=True), checkpoint.tokenizer.eos_token_id
     ours = verify.greedy(backend, ids, count, end)
-    theirs = verify.greedy_reference(checkpoint, ids, count)
+    theirs = reference.greedy(checkpoint, ids, count)
     return Written(prompt, ours, theirs, b"".join(map(backend.token_bytes, ours)), ours[-1] == end)
 
 

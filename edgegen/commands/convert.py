@@ -19,7 +19,9 @@ from edgegen.domain import LANGS
 from edgegen.errors import DataError, MissingExtraError, NotFoundError, UsageError
 from edgegen.pack.source import SUFFIX
 
-_OF_PACKS = ("quant", "force", "key", "name", "pack_version", "langs", "tasks", "licence", "provenance", "evaluation")
+_OF_PACKS = ("quant", "force", "data", "key", "name", "pack_version", "langs", "tasks", "licence", "provenance", "evaluation")
+
+_MOST_LEARNT, _MOST_HELD = 160, 60  # pairs: more take longer and say the same
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="print sizes and what falls back to another type, write nothing")
     parser.add_argument("--force", action="store_true", help="keep a quantization that loses more than its type may")
+    parser.add_argument("--data", type=Path, help="JSONL of own pairs to compare and to calibrate on; default: the corpus")
     parser.add_argument("--key", type=Path, help="private key to sign the pack with")
     parser.add_argument("--name", help="of the pack; default: the name of --out")
     parser.add_argument("--pack-version", default="1", help="default: %(default)s")
@@ -65,10 +68,11 @@ def run(args: argparse.Namespace) -> int:
         provenance=_json(args.provenance) or _sources(args),
         evaluation={"rows": _json(args.evaluation)} if args.evaluation else {},
     )
+    learnt, held = _own(args.data) if args.data else (None, None)
     with _progress() as progress:
         made = build.build_packs(
             args.checkpoint, args.out, about, adapter=args.adapter, quants=args.quant.split(","), key=args.key,
-            force=args.force, progress=progress,
+            pairs=held, calibration=learnt, force=args.force, progress=progress,
         )  # fmt: skip
     for path in made:
         _say_what_it_lost(pack.read_manifest(path))
@@ -84,6 +88,16 @@ def _building() -> Any:
             f"Converting needs the package {error.name}. Install it: pip install 'edgegen[train]'."
         ) from error
     return build
+
+
+def _own(path: Path) -> tuple[list[Any], list[Any]]:
+    """Pairs of a file to calibrate and to compare on, the ones that `edgegen train lora` learns from and holds out."""
+    from edgegen.train import pairs
+
+    learnt, held = pairs.split(list(pairs.read(path)))
+    if not held:
+        raise DataError(f"{path} holds no pairs. Each line needs task, lang, sections and text.")
+    return learnt[:: 1 + len(learnt) // _MOST_LEARNT], held[:: 1 + len(held) // _MOST_HELD]
 
 
 def _dry_run(args: argparse.Namespace) -> int:

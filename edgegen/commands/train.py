@@ -8,8 +8,6 @@ from pathlib import Path
 
 from edgegen.errors import DataError, MissingExtraError
 
-_HELD_OUT = 0.05  # share of the pairs that only measures
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """One sub-command a stage."""
@@ -93,8 +91,7 @@ def _lora(args: argparse.Namespace) -> int:
     found = list(pairs.read(args.data))
     if not found:
         raise DataError(f"{args.data} holds no pairs. Each line needs task, lang, sections and text.")
-    held = found[:: max(2, round(1 / _HELD_OUT))]
-    train = [pair for pair in found if pair not in held] or found
+    train, held = pairs.split(found)
     fit = FitOptions(
         steps=args.steps, batch=args.batch, rate=args.rate, seed=args.seed, warmup=max(1, args.steps // 20), save_every=args.steps
     )

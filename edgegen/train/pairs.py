@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from edgegen.domain import Request
 from edgegen.errors import DataError, EdgegenError, NotFoundError
 from edgegen.wire import request_from_json, request_to_json
 
+_EVERY = 20
 
 @dataclass(frozen=True, slots=True)
 class Pair:
@@ -47,6 +48,12 @@ def _parse(line: str, where: str) -> Pair:
         return Pair.from_json(json.loads(line))
     except (ValueError, EdgegenError) as error:
         raise DataError(f"{where}: {error}") from None
+
+
+def split(found: Sequence[Pair]) -> tuple[list[Pair], list[Pair]]:
+    """Pairs to learn from, and every twentieth, which only measures; where there is but one it is both."""
+    held = list(found[::_EVERY])
+    return [pair for at, pair in enumerate(found) if at % _EVERY] or held, held
 
 
 def write(path: Path, pairs: Iterable[Pair]) -> int:

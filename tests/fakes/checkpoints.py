@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from convert import verify
+from convert import reference, verify
 from convert.build import About, build_packs
 from convert.checkpoint import Checkpoint
 from edgegen.domain import Fact, Kind, Request, Section
@@ -71,7 +71,7 @@ def errors(checkpoint: Checkpoint, path: Path) -> tuple[float, float, bool]:
         batch.add(token, pos, (0,), wanted=True)
     difference = np.abs(backend.decode(batch) - expected)
     backend.drop(0)
-    same = verify.greedy_reference(checkpoint, ids, 24) == verify.greedy(backend, ids, 24, checkpoint.tokenizer.eos_token_id)
+    same = reference.greedy(checkpoint, ids, 24) == verify.greedy(backend, ids, 24, checkpoint.words.id("eos"))
     backend.close()
     return float(difference.max()), float(difference.mean()), same
 

@@ -18,7 +18,7 @@ import torch
 from peft import AdaLoraConfig, IA3Config, LoraConfig, PeftConfig, get_peft_model
 
 from convert import adapter as adapters
-from convert import gpt2, quantize, verify, weights
+from convert import gpt2, quantize, reference, verify, weights
 from convert.checkpoint import Checkpoint, open_checkpoint
 from convert.merge import attached, merge
 from edgegen import pack
@@ -178,7 +178,7 @@ def test_the_engine_writes_with_the_adapter(exact: Path, base: Path, folder: Pat
     with open_engine(exact, adapter=adapter) as engine:
         texts = {completion.tokens for completion in engine.submit(job).result()}
     opened = together(base, folder)
-    expected = verify.greedy_reference(opened, prompt, 12)
+    expected = reference.greedy(opened, prompt, 12)
     assert texts == {tuple(token for token in expected if token != opened.tokenizer.eos_token_id)}
     with pytest.raises(PackError, match="is a model and not an adapter"):
         open_engine(exact, adapter=exact)

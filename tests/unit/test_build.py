@@ -18,6 +18,7 @@ from edgegen.cli import main
 from edgegen.engine import quantizing
 from edgegen.errors import ConvertError, EngineError, SignatureError, UsageError
 from edgegen.pack import signing, trust
+from edgegen.train import pairs
 from edgegen.train.dataset import Encoder
 from tests.fakes.checkpoints import PAIRS, build, make_checkpoint
 
@@ -223,6 +224,23 @@ def test_dry_run_prints_sizes(checkpoint: Path, tmp_path: Path, capsys: pytest.C
     assert "MB" in lines[0]
     assert "do not divide by 256" in lines[1]
     assert not list(tmp_path.iterdir())
+
+
+def test_own_pairs_to_compare_and_to_calibrate_on(wide: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every twentieth compares, the others weigh; an empty file and a broken line are one error each."""
+    data, out = tmp_path / "pairs.jsonl", tmp_path / "own.egpack"
+    pairs.write(data, PAIRS * 15)
+    command = ["convert", str(wide), "--quant", "q4_k_m", "--data", str(data), "--out", str(out), "--tasks", "reason", "--force"]
+    assert main(command) == 0
+    shown = pack.read_manifest(out).equality
+    expected = len(Encoder(open_checkpoint(wide).tokenizer).pair(PAIRS[0]).ids)
+    assert shown["q4_k_m"]["positions"] == 2 * expected
+    data.write_text("", "utf-8")
+    assert main(command) == 3
+    data.write_text("{}", "utf-8")
+    assert main(command) == 3
+    assert "holds no pairs" in (told := capsys.readouterr().err)
+    assert f"{data}:1" in told
 
 
 def _rows(path: Path) -> dict[str, int]:

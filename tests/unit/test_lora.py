@@ -131,7 +131,7 @@ def _strip(folder: Path) -> None:
     """Take edgegen's tokens out of a checkpoint."""
     opened = open_checkpoint(folder)
     words = opened.tokenizer
-    tokens = gpt2.vocabulary(words, len(words))
+    tokens = gpt2.vocabulary(opened.words, len(words))
     kept = {t: i for i, t in enumerate(tokens.tokens[: -len(SPECIALS)])}
     merges = [(left, right) for left, right in (m.split(" ") for m in tokens.merges)]
     plain = Tokenizer(models.BPE(vocab=kept, merges=merges))
