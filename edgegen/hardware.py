@@ -16,7 +16,6 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +174,8 @@ def _write(path: Path, text: str) -> None:
 
 def llama_version() -> str:
     """The installed llama-cpp-python, without loading it."""
+    from importlib import metadata  # 3 MB, which a front that only names a Setting need not pay
+
     try:
         return metadata.version("llama-cpp-python")
     except metadata.PackageNotFoundError:

@@ -14,11 +14,13 @@ import signal
 import socket
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
+from types import TracebackType
 from typing import Any, NoReturn
 
 from edgegen.errors import BusyError, EdgegenError, EngineError, UsageError
@@ -167,12 +169,23 @@ def main(handle: int, opened: Callable[[Launch, Callable[[str], object]], tuple[
 
 
 def _be_a_child() -> None:
-    """Leave Ctrl-C and SIGTERM to the front, which ends this process by the socket; be what goes first where memory is short."""
+    """Leave Ctrl-C and SIGTERM to the front, which ends this process by the socket; be what goes first where memory is short.
+
+    A fault is told by where it is, never by what was being written; one in a thread ends the process, for calls would wait.
+    """
     faulthandler.enable()
+    os.environ["GGML_NO_BACKTRACE"] = "1"  # would start a debugger, which shows arguments
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.excepthook = lambda kind, _, trace: _die(_fault(kind, trace))
+    threading.excepthook = lambda args: _die(_fault(args.exc_type, args.exc_traceback))
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("500", "ascii")
+
+
+def _fault(kind: type[BaseException], trace: TracebackType | None) -> str:
+    where = traceback.extract_tb(trace)[-4:]
+    return f"{kind.__name__} at " + ", ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in where)
 
 
 def _say(text: str) -> None:

@@ -5,8 +5,8 @@ Knows neither process nor model.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 from edgegen.hardware import Setting
 
@@ -28,7 +28,7 @@ class Launch:
     cells: int | None = None
     """Tokens that all texts have room for together."""
     caution: int = 0
-    """So many steps of `safer` from the setting that is known to be fastest."""
+    """So many steps of `cautious` from the setting that is known to be fastest."""
     max_waiting: int = 32
     """Completions that wait beside those that run."""
 
@@ -38,19 +38,14 @@ class Launch:
         return self.model or self.pack or "the active pack"
 
 
-def safer(setting: Setting) -> Iterator[Setting]:
-    """A setting and then ever safer ones: without repacked buffers, on one thread, without the GPU."""
-    yield setting
-    for change in ({"repacked": False}, {"threads": 1}, {"gpu_layers": 0}):
-        changed = replace(setting, **change)
-        if changed != setting:
-            yield (setting := changed)
+_SAFER: tuple[dict[str, Any], ...] = ({"repacked": False}, {"threads": 1}, {"gpu_layers": 0})
 
 
 def cautious(setting: Setting, steps: int) -> Setting:
-    """The setting after so many steps, or the safest there is."""
-    found = list(safer(setting))
-    return found[min(steps, len(found) - 1)]
+    """The setting without what is most often at fault: first repacked buffers, then more than one thread, then the GPU."""
+    for change in _SAFER[:steps]:
+        setting = replace(setting, **change)
+    return setting
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +60,9 @@ class Policy:
     """How often a process that has calls is asked for a sign of life."""
     first_pause_s: float = 0.25
     """Before a process is started again; doubles with each death."""
-    most_pause_s: float = 30.0
+    most_pause_s: float = 10.0
     """The pause does not grow beyond."""
-    good_s: float = 60.0
+    good_s: float = 30.0
     """A process that served for so long has its past forgiven: the next pause is the first one again."""
     retry_s: float = 10.0
     """A completion that had nothing sent yet waits so long for a new process."""

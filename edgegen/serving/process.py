@@ -246,7 +246,9 @@ class Process(asyncio.Protocol):
 def _spawned(command: Sequence[str], handle: int) -> subprocess.Popen[bytes]:
     """A process with a file handle of ours, in a group of its own, so that Ctrl-C in a terminal does not reach it."""
     try:
-        return subprocess.Popen(command, pass_fds=[handle], stdin=subprocess.DEVNULL, process_group=0)  # noqa: S603 - our own
+        return subprocess.Popen(  # noqa: S603 - our own module
+            command, pass_fds=[handle], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, process_group=0
+        )
     except OSError as error:
         raise StartError(f"The engine's process cannot be started: {error}. Free some memory.") from error
 

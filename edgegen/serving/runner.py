@@ -144,7 +144,7 @@ class _Explaining:
             made = self._explainer.explain(call.request, options, self._submit)
         except CancelledError:
             return
-        except CALLER_ERRORS as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, somebody waits for the answer
             self._tell(_told(error))
             return
         self._runner.counts[f"explanations_from_{made.source}_total"] += 1

@@ -135,7 +135,8 @@ class Supervisor:
 
     async def figures(self) -> Mapping[str, float]:
         """Counters and gauges: the supervisor's, and the engine's where it answers."""
-        own = {"engine_up": float(self.state.ready), **self.counts}
+        state = self.state
+        own = {"engine_up": float(state.ready), "engine_pid": float(state.pid or 0), **self.counts}
         with suppress(EngineError, TimeoutError):
             async with asyncio.timeout(_FIGURES_S):
                 return {**await self._ask({"call": "figures"}), **own}
@@ -219,9 +220,9 @@ class Supervisor:
         self._revive()
 
     def _fail(self, why: str, *, crashed: bool) -> None:
-        """Note a death. What crashed, or died again, is started with a safer setting."""
+        """Note a death. What crashed is started with a safer setting; what was killed again, without buffers that take memory."""
         self._deaths += 1
-        self._caution += crashed or self._deaths > 1
+        self._caution += crashed or (self._deaths > 1 and not self._caution)
         self.counts["engine_deaths_total"] += 1
         self._known = replace(self._known, ready=False, why=why.rstrip("."))
         LOG.error("%s. Explanations come from templates until it is back", why.rstrip("."))
