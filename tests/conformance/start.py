@@ -24,7 +24,7 @@ def edgegen(flags: Namespace, model: Path, folder: Path) -> tuple[int, subproces
     """The port and process of a server on a model."""
     port = free_port()
     command = [sys.executable, "-m", "edgegen", "serve", "--model", str(model), "--port", str(port)]
-    command += ["--threads", THREADS, "--context", str(flags.ctx_size if flags.kv_unified else flags.ctx_size // flags.parallel)]
+    command += ["--threads", THREADS, "--context", str(_positions(model, flags))]
     if flags.api_key:
         keys = folder / "keys.json"
         entry = {"name": "test", "sha256": hashlib.sha256(flags.api_key.encode()).hexdigest()}
@@ -56,15 +56,24 @@ def wait(port: int, process: subprocess.Popen[bytes]) -> None:
     raise SystemExit(f"edgegen serve is not ready after {_START_S} s")
 
 
-def vocabulary(model: Path) -> tuple[Mapping[str, int], list[int]]:
-    """Ids of tokens by their text, and the ids that end a text; llama-server tells both, our API tells neither."""
+def vocabulary(model: Path) -> tuple[Mapping[str, int], list[int], str]:
+    """Ids of tokens by their text, the ids that end a text, the text of the one that starts it: what our API does not tell."""
     from gguf import GGUFReader
 
     fields = GGUFReader(model).fields
     tokens = fields["tokenizer.ggml.tokens"].contents()
     ids = {_text(token): id_ for id_, token in enumerate(tokens)}
-    end = fields.get("tokenizer.ggml.eos_token_id")
-    return ids, [int(end.contents())] if end else []
+    end, begin = (fields.get(f"tokenizer.ggml.{name}_token_id") for name in ("eos", "bos"))
+    return ids, [int(end.contents())] if end else [], tokens[int(begin.contents())] if begin else ""
+
+
+def _positions(model: Path, flags: Namespace) -> int:
+    """What a slot holds, at most what the model was trained with: edgegen refuses more, llama-server only warns."""
+    from gguf import GGUFReader
+
+    fields = GGUFReader(model).fields
+    trained = int(fields[f"{fields['general.architecture'].contents()}.context_length"].contents())
+    return min(trained, int(flags.ctx_size) if flags.kv_unified else int(flags.ctx_size) // int(flags.parallel))
 
 
 def _text(token: str) -> str:
