@@ -73,7 +73,7 @@ def _before(settings: Settings, metrics: Metrics) -> list[Middleware]:
         origins = sorted(settings.access.origins)
         found.append(
             Middleware(
-                CORSMiddleware, allow_origins=origins, allow_methods=["GET", "POST"],
+                CORSMiddleware, allow_origins=origins, allow_origin_regex=settings.access.pattern, allow_methods=["GET", "POST"],
                 allow_headers=["authorization", "content-type"], expose_headers=["x-request-id", "retry-after"],
             )
         )  # fmt: skip

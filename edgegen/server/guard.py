@@ -48,7 +48,7 @@ class Guard:
         host, origin = headers.get("host", "").lower(), headers.get("origin")
         if not self._known_host(host):
             return refusal("This server is not called by that name. Start it with --allow-host NAME to add one.", 400, "host")
-        if origin is not None and not (origin in self._access.origins or _same(origin, host)):
+        if origin is not None and not (self._access.lets(origin) or _same(origin, host)):
             return refusal("Pages of that site may not call. Start the server with --allow-origin to let them.", 403, "origin")
         if self._access.keys is not None and scope["path"] not in PUBLIC:
             scope["edgegen.key"] = self._access.keys.name(_secret(headers))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 
@@ -10,6 +11,8 @@ from edgegen.server.keys import Keys
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 """Names under which only this machine reaches itself."""
+LOCAL_PAGES = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?"
+"""Origins of pages that a server of this machine gave, at any port."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +79,18 @@ class Access:
     addresses: bool = False
     """Any IP address is such a name too: for a server that listens on all of them."""
     origins: frozenset[str] = frozenset()
-    """Other sites whose pages may call, as `https://shop.example`."""
+    """Other sites whose pages may call, as `https://shop.example`; `localhost` stands for all servers of this machine."""
     keys: Keys | None = None
     """Who has one of these keys; None lets in everybody who reaches the server."""
+
+    @property
+    def pattern(self) -> str | None:
+        """A pattern of further origins that may call."""
+        return LOCAL_PAGES if "localhost" in self.origins else None
+
+    def lets(self, origin: str) -> bool:
+        """Whether the pages of a site may call."""
+        return origin in self.origins or bool(self.pattern and re.fullmatch(self.pattern, origin))
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,19 @@ async def test_pages_of_other_sites_are_refused(origin: str, status: int) -> Non
     assert allowed == ("https://shop.example" if origin == "https://shop.example" else None)
 
 
+@pytest.mark.parametrize(
+    ("origin", "lets"),
+    [
+        ("http://localhost", True), ("http://127.0.0.1:3000", True), ("https://[::1]:3000", True), ("http://notlocalhost", False),
+        ("http://localhost.evil.example", False), ("http://localhost:3000.evil.example", False),
+    ],
+)  # fmt: skip
+async def test_pages_of_this_machine_may_be_listed_together(origin: str, lets: bool) -> None:
+    """At any port of any name of loopback."""
+    answer = await call(Access(origins=frozenset({"localhost"})), {"Origin": origin})
+    assert (answer.status_code == 200) == lets == (answer.headers.get("access-control-allow-origin") == origin)
+
+
 async def test_browsers_may_ask_first_where_a_site_is_listed() -> None:
     """The preflight of a listed site is answered without a key; without a list there is no CORS at all."""
     ask = {
