@@ -100,6 +100,9 @@ class Backend(Protocol):
     def is_control(self, token: int) -> bool:
         """Whether a token is a control token, as opposed to text."""
 
+    def is_end(self, token: int) -> bool:
+        """Whether a token ends a text: `eos`, or another that the model was trained to end texts of some kind with."""
+
     def control_id(self, token: str) -> int | None:
         """The id of a control token given as text, or None where the model has none."""
 

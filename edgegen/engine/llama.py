@@ -192,6 +192,11 @@ class LlamaBackend:
         self._check_token(token)
         return bool(self._lib.llama_vocab_is_control(self._vocab, token))
 
+    def is_end(self, token: int) -> bool:
+        """Whether a token ends a text."""
+        self._check_token(token)
+        return bool(self._lib.llama_vocab_is_eog(self._vocab, token))
+
     def control_id(self, token: str) -> int | None:
         """The id of a control token given as text."""
         ids = self.tokenize(token, special=True)

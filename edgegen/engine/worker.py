@@ -63,6 +63,8 @@ class Vocabulary:
     """Ids of control tokens."""
     eos: int | None
     """The token that ends a text."""
+    ends: frozenset[int] = frozenset()
+    """Ids of all control tokens that end one."""
 
     def id(self, control: str) -> int | None:
         """The id of a control token given as text, or None where the model has none."""
@@ -160,7 +162,8 @@ class Worker:
         """A copy of the backend's vocabulary."""
         everything = range(self._backend.n_vocab)
         pieces = tuple(self._backend.token_bytes(token) for token in everything)
-        return Vocabulary(pieces, frozenset(t for t in everything if self._backend.is_control(t)), self._backend.eos)
+        controls = frozenset(token for token in everything if self._backend.is_control(token))
+        return Vocabulary(pieces, controls, self._backend.eos, frozenset(filter(self._backend.is_end, controls)))
 
     def add(self, ticket: Ticket) -> None:
         """A ticket waits for its turn, or fails at once where its grammar cannot be read."""

@@ -97,7 +97,7 @@ class Runner:
     def ends(self) -> frozenset[int]:
         """The tokens that end a text."""
         vocabulary = self.engine.vocabulary
-        return frozenset(id_ for id_ in (vocabulary.eos, vocabulary.id(END)) if id_ is not None)
+        return vocabulary.ends | {id_ for id_ in (vocabulary.eos, vocabulary.id(END)) if id_ is not None}
 
     def allow(self, call: Complete) -> Mask | None:
         """Which tokens a completion may write: no control tokens, and no end where it is to be ignored; None for all."""

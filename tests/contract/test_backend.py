@@ -80,7 +80,7 @@ def test_every_special_has_an_id(backend: Backend) -> None:
         found = backend.control_id(token)
         assert found is not None and backend.is_control(found) and backend.token_bytes(found) == token.encode()
     assert backend.control_id("<|nope|>") is None and backend.control_id("a") is None
-    assert backend.eos == backend.control_id(END)
+    assert backend.eos == backend.control_id(END) and [t for t in range(backend.n_vocab) if backend.is_end(t)] == [backend.eos]
 
 
 def test_decode_gives_the_rows_asked_for(backend: Backend) -> None:

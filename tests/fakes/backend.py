@@ -114,6 +114,10 @@ class FakeBackend:
         """Whether it is one of edgegen's control tokens."""
         return token >= TEXT
 
+    def is_end(self, token: int) -> bool:
+        """Whether it is the end token."""
+        return token == self.eos
+
     def control_id(self, token: str) -> int | None:
         """The id of a control token."""
         return TEXT + SPECIALS.index(token) if token in SPECIALS else None
