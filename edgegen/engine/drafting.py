@@ -119,12 +119,12 @@ class Drafter:
 
     def _guess(self, ids: Sequence[int], place: int, common: int) -> tuple[int, Bucket] | None:
         """The likelier of what the table says and what stands at a place."""
-        found: list[tuple[int, Bucket]] = []
-        if self._table is not None and (guess := self._table.guess(ids)) is not None:
-            found.append((guess.token, ("table", guess.level)))
-        if 0 < place < len(self._ids):
-            found.append((self._ids[place], ("prompt", min(common, _LONG))))
-        return max(found, key=lambda guess: self._odds.of(guess[1]), default=None)
+        found = self._table.guess(ids) if self._table is not None else None
+        told = None if found is None else (found.token, ("table", found.level))
+        if not 0 < place < len(self._ids):
+            return told
+        there = self._ids[place], ("prompt", min(common, _LONG))
+        return told if told is not None and self._odds.of(told[1]) >= self._odds.of(there[1]) else there
 
     def _take_in(self, text: Sequence[int]) -> None:
         """Bring the copy up to the text, which may have been set back; see which guesses came true; index the new pairs."""

@@ -14,6 +14,7 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 LONGEST = 6
 """Tokens of a context at most."""
@@ -31,8 +32,7 @@ _LARGEST_VOCABULARY = 1 << 20
 _SHORT = 1 << 16
 
 
-@dataclass(frozen=True, slots=True)
-class Guess:
+class Guess(NamedTuple):
     """A token that may come next, the level of its chance, and how many tokens of the text speak for it."""
 
     token: int
@@ -61,8 +61,9 @@ class NGrams:
     def guess(self, text: Sequence[int]) -> Guess | None:
         """What mostly follows a text, by its longest end that the table knows."""
         slots, shift = self._slots
-        key, found, reach = BASIS, 0, 0
-        for length, token in enumerate(reversed(text[-LONGEST:]), 1):
+        key, found, reach, length = BASIS, 0, 0, 0
+        for token in text[: -LONGEST - 1 : -1]:
+            length += 1
             key = (key ^ token) * MULTIPLIER & MASK
             key ^= key >> SHIFT
             at = key >> shift
