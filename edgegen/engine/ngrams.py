@@ -61,9 +61,8 @@ class NGrams:
     def guess(self, text: Sequence[int]) -> Guess | None:
         """What mostly follows a text, by its longest end that the table knows."""
         slots, shift = self._slots
-        key, found, reach, length = BASIS, 0, 0, 0
-        for token in text[: -LONGEST - 1 : -1]:
-            length += 1
+        key, found, reach = BASIS, 0, 0
+        for length, token in enumerate(text[: -LONGEST - 1 : -1], 1):
             key = (key ^ token) * MULTIPLIER & MASK
             key ^= key >> SHIFT
             at = key >> shift
