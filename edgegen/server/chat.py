@@ -168,4 +168,4 @@ def _content(content: Any, role: str, at: str) -> str:
         if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
             raise BodyError(f"{at}[{i}] must have type 'text' and a text; nothing else is supported.", f"{at}[{i}]")
         texts.append(part["text"])
-    return "\n\n".join(texts) if len(texts) > 1 else texts[0]
+    return "\n".join(texts)

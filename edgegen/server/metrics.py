@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from edgegen.serving.calls import State
@@ -21,6 +21,7 @@ class Metrics:
 
     def __init__(self) -> None:
         """All at zero."""
+        disable_created_metrics()  # a second series for each, of when it began, which nobody asked for
         self._registry = registry = CollectorRegistry()
         self._requests = Counter("edgegen_http_requests", "Requests by route and status", ["route", "status"], registry=registry)
         self._rejections = Counter("edgegen_rejections", "Requests refused, by status", ["status"], registry=registry)
