@@ -25,9 +25,9 @@ _READY = "{} products. Enter explains the selected one."
 _SOURCES = {"model": "written by the model, checked", "template": "written from the template"}
 
 
-def make_app(base_url: str, client: httpx.AsyncClient | None = None) -> ShopApp:
-    """The terminal for a server. `client` is used instead of one of its own, as in tests."""
-    return ShopApp(Client(base_url, client))
+def make_app(base_url: str, client: httpx.AsyncClient | None = None, key: str | None = None) -> ShopApp:
+    """The terminal for a server, which may want a `key`. `client` is used instead of one of its own, as in tests."""
+    return ShopApp(Client(base_url, client, key))
 
 
 class Loaded(Message):

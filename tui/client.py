@@ -68,10 +68,12 @@ class Shop:
 class Client:
     """Calls of one server. Every call raises ApiError."""
 
-    def __init__(self, base_url: str, http: httpx.AsyncClient | None = None) -> None:
-        """`http` is used instead of a client of its own; it must know its base URL."""
+    def __init__(self, base_url: str, http: httpx.AsyncClient | None = None, key: str | None = None) -> None:
+        """`http` is used instead of a client of its own; it must know its base URL. `key` is sent where the server wants one."""
         self.base_url = base_url
         self._http = http or httpx.AsyncClient(base_url=base_url, timeout=_TIMEOUT, trust_env=False)
+        if key:
+            self._http.headers["Authorization"] = f"Bearer {key}"
 
     async def close(self) -> None:
         """Close the connections."""
@@ -93,7 +95,10 @@ class Client:
         async with self._answer("POST", "/v1/explanations", json={**body, "stream": True}) as answer:
             async for line in answer.aiter_lines():
                 if line.startswith("data: "):
-                    yield json.loads(line.removeprefix("data: "))
+                    event: dict[str, Any] = json.loads(line.removeprefix("data: "))
+                    if "error" in event:
+                        raise ApiError(str(event["error"]["message"]))
+                    yield event
 
     async def _get(self, path: str, params: Mapping[str, str] | None = None) -> dict[str, Any]:
         async with self._answer("GET", path, params=params) as answer:

@@ -21,7 +21,7 @@ class Metrics:
 
     def __init__(self) -> None:
         """All at zero."""
-        disable_created_metrics()  # a second series for each, of when it began, which nobody asked for
+        disable_created_metrics()  # type: ignore[no-untyped-call] # a second series for each, of when it began, which nobody asked for
         self._registry = registry = CollectorRegistry()
         self._requests = Counter("edgegen_http_requests", "Requests by route and status", ["route", "status"], registry=registry)
         self._rejections = Counter("edgegen_rejections", "Requests refused, by status", ["status"], registry=registry)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -188,20 +189,22 @@ async def test_passes_neutral_values_and_needs_a_model() -> None:
         assert answer.json()["error"]["type"] == "server_error"
 
 
+class Slow(FakeBackend):
+    """A fake that takes its time for a step."""
+
+    def decode(self, batch: Batch) -> Logits:
+        """Wait, then decode."""
+        time.sleep(0.005)
+        return super().decode(batch)
+
+
 async def test_a_full_queue_says_when_to_come_again() -> None:
     """429 with Retry-After: clients of the OpenAI API wait and try again."""
-    backend = Gate()
-    with Engine(lambda: backend, max_waiting=1) as engine:
+    with Engine(lambda: Slow(scripted("word " * 40)), max_waiting=1) as engine:
         service = LocalService(Explainer(engine), engine, state=describe_fake(engine))
-        app = make_app(service)
-        body = {"prompt": "a", "max_tokens": 2, "n": 8}
-        async with client(app) as http:
-            calls = [asyncio.create_task(http.post(PATH, json=body)) for _ in range(8)]
-            assert await asyncio.to_thread(backend.entered.wait, WAIT_S)
-            while not any(call.done() for call in calls):
-                await asyncio.sleep(0.01)
-            backend.open.set()
-            answers = await asyncio.gather(*calls)
+        async with client(make_app(service)) as http:
+            body = {"prompt": "a", "max_tokens": 30, "n": 8}
+            answers = await asyncio.gather(*(http.post(PATH, json=body) for _ in range(12)))
         service.close()
     refused = [answer for answer in answers if answer.status_code == 429]
     assert refused and all(answer.status_code in (200, 429) for answer in answers)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,11 +15,11 @@ from textual.pilot import Pilot
 from textual.widgets import DataTable, Input, OptionList, Select, Static
 
 from edgegen import cli
+from edgegen.server import Access, Keys, Settings, keys, sample_shops
 from edgegen.server import make_app as make_server
-from edgegen.server import sample_shops
 from edgegen.serving.templates import TemplateService
 from tui.app import ShopApp, Written, body, make_app
-from tui.client import Client, Fact, Product, Shop, Task
+from tui.client import ApiError, Client, Fact, Product, Shop, Task
 
 BASE, WAIT_S = "http://127.0.0.1:8765", 20
 SIZE = (120, 40)
@@ -209,3 +211,20 @@ def test_missing_textual_is_one_error(monkeypatch: pytest.MonkeyPatch, capsys: p
     monkeypatch.setitem(sys.modules, "textual", None)
     assert cli.main(["tui"]) == 8
     assert "edgegen[tui]" in capsys.readouterr().err
+
+
+async def test_client_sends_its_key_and_tells_errors_of_a_stream(tmp_path: Path) -> None:
+    """A server with keys lets it in; what fails after the stream has begun is an error too."""
+    path = tmp_path / "keys.json"
+    secret = keys.add(path, "tests")
+    app = make_server(TemplateService(), sample_shops(), Settings(access=Access(keys=Keys(path))))
+    for key, refused in ((secret, False), ("eg-wrong", True)):
+        client = Client(BASE, httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=BASE), key)
+        with pytest.raises(ApiError, match="No valid key") if refused else nullcontext():
+            assert await client.tasks()
+        await client.close()
+    broken = httpx.MockTransport(lambda _: httpx.Response(200, text='data: {"error": {"message": "It died."}}\n\n'))
+    client = Client(BASE, httpx.AsyncClient(transport=broken, base_url=BASE))
+    with pytest.raises(ApiError, match="It died"):
+        _ = [event async for event in client.explain({})]
+    await client.close()
