@@ -153,11 +153,13 @@ def main(handle: int, opened: Callable[[Launch, Callable[[str], object]], tuple[
     _be_a_child()
     link = socket.socket(fileno=handle)
     lines = _lines(link)
-    launch = Launch(**json.loads(next(lines)))
+    first = next(lines, None)
+    if first is None:
+        os._exit(0)
     threading.Thread(target=_guard, args=(link,), daemon=True).start()
     outbox = Outbox(link)
     try:
-        runner, state = opened(launch, _say)
+        runner, state = opened(messages.launch_from_json(json.loads(first)), _say)
     except EdgegenError as error:
         link.sendall(messages.line([SELF, "failed", messages.error_to_json(error)]))
         os._exit(error.exit_code)

@@ -12,11 +12,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import Any
 
-from edgegen import errors, wire
+from edgegen import __version__, errors, wire
 from edgegen.engine.options import SamplingOptions
 from edgegen.errors import EdgegenError, EngineError, UsageError
 from edgegen.explain import ExplainOptions
 from edgegen.serving.calls import Complete, Ended, Explain, Explained, Part, State, Token, Written
+from edgegen.serving.launch import Launch
 
 MOST_BYTES = 16 << 20
 """Of a line; what is longer ends the connection."""
@@ -44,6 +45,18 @@ class Lines:
         if len(self._rest) > MOST_BYTES or any(len(one) > MOST_BYTES for one in found):
             raise ValueError(f"a line is longer than {MOST_BYTES} bytes")
         return found
+
+
+def launch_to_json(launch: Launch) -> dict[str, Any]:
+    """What the first line says."""
+    return {"version": __version__, "launch": asdict(launch)}
+
+
+def launch_from_json(raw: Mapping[str, Any]) -> Launch:
+    """What the first line said. Raises UsageError where the front is of another version than this file."""
+    if raw["version"] != __version__:
+        raise UsageError(f"edgegen was changed from {raw['version']} to {__version__} while it served. Start the server again.")
+    return Launch(**raw["launch"])
 
 
 def explain_to_json(call: Explain) -> dict[str, Any]:

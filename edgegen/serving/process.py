@@ -11,9 +11,9 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Self
 
 from edgegen.errors import EdgegenError, EngineError
@@ -61,6 +61,7 @@ class Process(asyncio.Protocol):
         self._said.add_done_callback(lambda said: said.cancelled() or said.exception())  # nobody may wait any more
         self._ended: asyncio.Future[End] = loop.create_future()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._watch: asyncio.Task[None] | None = None
 
     @classmethod
     async def start(cls, launch: Launch, policy: Policy, command: Sequence[str] = COMMAND) -> Self:
@@ -71,7 +72,7 @@ class Process(asyncio.Protocol):
         try:
             ours.setblocking(False)
             await asyncio.get_running_loop().create_connection(lambda: one, sock=ours)
-            one._send(asdict(launch))
+            one._send(messages.launch_to_json(launch))
             await asyncio.wait_for(asyncio.shield(one._said), policy.start_s)
         except TimeoutError:
             await one.kill("it was not ready in time")
@@ -79,7 +80,7 @@ class Process(asyncio.Protocol):
         except BaseException:
             await one.kill("it could not start")
             raise
-        one._run(one._watch_over())
+        one._watch = one._run(one._watch_over())
         return one
 
     @property
@@ -182,10 +183,11 @@ class Process(asyncio.Protocol):
         """Wait until it is gone."""
         return await asyncio.shield(self._ended)
 
-    def _run(self, work: Any) -> None:
+    def _run(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     # What asyncio calls.
 
@@ -228,6 +230,8 @@ class Process(asyncio.Protocol):
         for put in waiting.values():
             put(GoneError("The engine's process died."))
         self._idle.set()
+        if self._watch is not None:
+            self._watch.cancel()
         self._run(self._reap())
 
     async def _reap(self) -> None:

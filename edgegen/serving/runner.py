@@ -220,13 +220,15 @@ class _Completing:
     def _end(self, future: Future[Generation]) -> None:
         if future.cancelled():
             return
-        if (error := future.exception()) is not None:
+        try:
+            ended = self._ended(future.result())
+            for text in self._texts:
+                if (written := text.close()) is not None:
+                    self._tell(written)
+        except Exception as error:  # noqa: BLE001 - whatever it is, somebody waits for the end
             self._tell(_told(error))
-            return
-        for text in self._texts:
-            if (written := text.close()) is not None:
-                self._tell(written)
-        self._tell(self._ended(future.result()))
+        else:
+            self._tell(ended)
 
     def _ended(self, done: Generation) -> Ended:
         times = done.timings

@@ -20,7 +20,7 @@ from edgegen.hardware import Setting
 from edgegen.serving import messages
 from edgegen.serving.calls import Complete, Ended, Explain, Explained, Part, State, Token, Written
 from edgegen.serving.child import Desk
-from edgegen.serving.launch import Policy, cautious
+from edgegen.serving.launch import Launch, Policy, cautious
 from edgegen.serving.messages import Lines
 
 CUT = "茶".encode()[:2].decode("utf-8", "surrogateescape")
@@ -87,6 +87,15 @@ def test_the_state_comes_back() -> None:
     pack, specials, controls = {"name": "tiny", "languages": ["en"]}, {"bos": "<s>"}, frozenset({"<s>"})
     state = State(True, "", pack, True, 256, 300, 8, "{{ x }}", specials, True, controls, 1, 7, "CPU")
     assert messages.state_from_json(over(messages.state_to_json(state))) == state
+
+
+def test_a_process_of_another_version_says_so() -> None:
+    """As after an upgrade under a running server."""
+    launch = Launch(pack="tiny", threads=3)
+    line = over(messages.launch_to_json(launch))
+    assert messages.launch_from_json(line) == launch
+    with pytest.raises(errors.UsageError, match="Start the server again"):
+        messages.launch_from_json({**line, "version": "0.0.0"})
 
 
 @given(st.lists(st.binary(max_size=9).map(lambda b: b.replace(b"\n", b"")), max_size=6), st.integers(1, 7))
