@@ -105,7 +105,9 @@ def compare(name: str, model: Path, kind: str, tokens: int, args: argparse.Names
     ends = set(prompts.ends(model))
 
     def theirs(*more: str) -> servers.Side:
-        return servers.llama_server(binary, model, threads=None, slots=TOGETHER, context=512, more=(*servers.safe(), *more))
+        return servers.llama_server(
+            binary, model, threads=None, slots=TOGETHER, cells=TOGETHER * 512, more=(*servers.safe(), *more)
+        )
 
     with ExitStack() as stack:
         sides = (theirs(), theirs("--kv-unified"), servers.ours(model, threads=None))

@@ -36,6 +36,8 @@ from served.servers import Running, Side
 PARTS = ("speed", "busy", "engine")
 SIDES = ("edgegen", "llama-server", "llama-server-drafting", "llama_cpp.server", "examples")
 SLOTS = 16
+CELLS = 4096
+"""Tokens that all texts share, on both sides: 256 for each of 16."""
 LOAD = Path(__file__).parent / "served" / "load.py"
 PEERS = (
     "fastapi",
@@ -91,17 +93,17 @@ class Bench:
     def sides(self, subject: Subject, names: Sequence[str], threads: int | None) -> Iterator[Side]:
         """The servers that are wanted, on a subject; each on a copy of its own, so that none shares another's pages."""
         binary = self.reference.binary("llama-server")
-        more = servers.safe()
         for name in names:
+            if name == "edgegen":
+                yield servers.ours(subject.model, threads=threads, cells=CELLS)
+                continue
             model = self.folder / f"{subject.name}-{name}.gguf"
             if not model.exists():
                 shutil.copyfile(subject.model, model)
-            if name == "edgegen":
-                yield servers.ours(model, threads=threads)
-            elif name.startswith("llama-server"):
+            if name.startswith("llama-server"):
                 drafting = ("--spec-type", "ngram-cache") if name.endswith("drafting") else ()
                 yield servers.llama_server(
-                    binary, model, threads=threads, slots=SLOTS, context=subject.context, more=(*more, *drafting)
+                    binary, model, threads=threads, slots=SLOTS, cells=CELLS, more=(*servers.safe(), *drafting)
                 )
             elif name == "llama_cpp.server":
                 yield servers.llama_cpp_python(model, peers(self.args.work), threads=threads, context=subject.context)

@@ -58,11 +58,14 @@ def safe() -> tuple[str, ...]:
     return ("--no-repack",) if info.exists() and "amx_tile" in info.read_text("utf-8", "replace") else ()
 
 
-def ours(model: Path, *, threads: int | None) -> Side:
-    """`edgegen serve` on a GGUF file; it finds its slots itself."""
-    command = [sys.executable, "-m", "edgegen", "serve", "--model", str(model), "--port", "{port}"]
+def ours(model: Path, *, threads: int | None, cells: int | None = None) -> Side:
+    """`edgegen serve` on a GGUF file, or on the pack whose folder it is in; `cells` are the tokens that all texts share."""
+    what = ["--pack", str(model.parent)] if (model.parent / "manifest.json").exists() else ["--model", str(model)]
+    command = [sys.executable, "-m", "edgegen", "serve", *what, "--port", "{port}"]
     command += ["--threads", str(threads)] if threads else []
-    return Side("edgegen", tuple(command), env={"PYTHONPATH": str(ROOT)})
+    command += ["--cells", str(cells)] if cells else []
+    fields = {"top_k": 40, "min_p": 0.0, "write_controls": True}
+    return Side("edgegen", tuple(command), fields, env={"PYTHONPATH": str(ROOT)})
 
 
 def pack(name: str) -> Side:
@@ -71,24 +74,14 @@ def pack(name: str) -> Side:
     return Side("edgegen", command, env={"PYTHONPATH": str(ROOT)})
 
 
-def llama_server(binary: Path, model: Path, *, threads: int | None, slots: int, context: int, more: tuple[str, ...] = ()) -> Side:
-    """llama-server with so many slots of `context` tokens; without `threads` it takes its own default.
+def llama_server(binary: Path, model: Path, *, threads: int | None, slots: int, cells: int, more: tuple[str, ...] = ()) -> Side:
+    """llama-server with so many slots on `cells` tokens; without `threads` it takes its own default.
 
-    It samples with min_p 0.05 and top_k 40 unless told; edgegen has no min_p, so it is switched off.
+    It samples with min_p 0.05 and top_k 40 unless told; min_p is switched off on both sides.
     """
-    command = [
-        str(binary),
-        "--model",
-        str(model),
-        "--port",
-        "{port}",
-        "--parallel",
-        str(slots),
-        "--ctx-size",
-        str(slots * context),
-    ]
+    command = [str(binary), "--model", str(model), "--port", "{port}", "--parallel", str(slots), "--ctx-size", str(cells)]
     command += ["--threads", str(threads)] if threads else []
-    name = "llama-server" + "".join(f" {part}" for part in more if part not in ("--no-repack",))
+    name = "llama-server" + "".join(f" {part}" for part in more if part != "--no-repack")
     return Side(name, (*command, "--no-ui", "--offline", *more), {"top_k": 40, "min_p": 0.0, "cache_prompt": True})
 
 

@@ -16,7 +16,7 @@ _REASONS: tuple[tuple[str, str], ...] = (
     (r"prompt_progress|return_progress", "return_progress: edgegen tells nothing while it reads a prompt"),
     (r"test_no_ui|static_assets", "llama-server's web page (it is not built here either)"),
     (r"test_cors_options", "answers pages of every site; edgegen lets none call unless it is listed"),
-    (r"localhost_rejects|tools_enabled", "answers a page that may not call with 200 and no header; edgegen refuses it (400, 403)"),
+    (r"localhost_rejects|tools_enabled", "answers a page that may not call with 200 and no header; edgegen refuses it"),
     (r"test_cors_proxy", "a proxy for other sites: edgegen calls nobody"),
     (r"test_invalid_chat_completion_req\[messages7", "two assistant messages at the end: edgegen goes on with the last one"),
     (r"test_cache_vs_nocache", "skipped by llama-server's authors"),
