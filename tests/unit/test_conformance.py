@@ -12,19 +12,23 @@ from tests.conformance import flags, native, reasons, start, templates
 from tests.conformance.native import Gathered, UnsupportedError
 from tests.fakes.tiny_gguf import write_tiny_gguf
 
-FLAGS = flags.parsed(["--temp", "0.5", "--seed", "42", "--ctx-size", "512", "--parallel", "2", "--n-predict", "64", "--unknown", "x"])
+FLAGS = flags.parsed("--temp 0.5 --seed 42 --ctx-size 512 --parallel 2 --n-predict 64 --unknown x".split())
 
 
 def test_flags_become_defaults_of_requests() -> None:
     """What a request says itself goes first."""
     assert native.defaults(FLAGS)["temperature"] == 0.5
     asked = native.completion({"n_predict": 8, "seed": 7, "n_probs": 3}, [1, 2], FLAGS)
-    assert (asked["max_tokens"], asked["seed"], asked["temperature"], asked["logprobs"], asked["prompt"]) == (8, 7, 0.5, 3, [1, 2])
+    assert (asked["max_tokens"], asked["seed"], asked["temperature"], asked["logprobs"], asked["prompt"]) == (
+        8,
+        7,
+        0.5,
+        3,
+        [1, 2],
+    )
 
 
-@pytest.mark.parametrize(
-    ("body", "tokens"), [({}, 64), ({"n_predict": 80}, 80), ({"max_tokens": 3}, 3), ({"n_predict": -1}, 64)]
-)
+@pytest.mark.parametrize(("body", "tokens"), [({}, 64), ({"n_predict": 80}, 80), ({"max_tokens": 3}, 3), ({"n_predict": -1}, 64)])
 def test_a_request_says_how_much_is_written(body: dict[str, Any], tokens: int) -> None:
     """Else the flag does."""
     assert native.budget(body, FLAGS) == tokens
@@ -59,7 +63,9 @@ def test_our_events_are_put_together() -> None:
     """Text, tokens and probabilities; counts are those of our usage, and only wanted fields are told."""
     gathered = Gathered()
     told = {"tokens": ["a"], "token_logprobs": [-0.5], "top_logprobs": [{"a": -0.5, "b": -1.0}]}
-    parts = gathered.add({"choices": [{"text": "a", "token_ids": [5], "logprobs": told, "finish_reason": None}]}, {"a": 5, "b": 6})
+    parts = gathered.add(
+        {"choices": [{"text": "a", "token_ids": [5], "logprobs": told, "finish_reason": None}]}, {"a": 5, "b": 6}
+    )
     assert [one["id"] for one in parts[0]["completion_probabilities"][0]["top_logprobs"]] == [5, 6]
     usage = {"prompt_tokens": 4, "completion_tokens": 1, "prompt_tokens_details": {"cached_tokens": 3}}
     assert gathered.add({"choices": [{"text": "", "token_ids": [], "finish_reason": "length"}], "usage": usage}, {}) == []
