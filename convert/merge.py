@@ -5,6 +5,7 @@ W' = W + alpha/r * B A, and what PEFT's other kinds make of it (rsLoRA, DoRA, Ad
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from edgegen.errors import ConvertError
 
 TOLERANCE = 1e-4
 """The largest difference of logits between base with adapter and merged model; fp32 rounding stays well below."""
+_BESIDE = ("PREFIX_TUNING", "PROMPT_TUNING", "P_TUNING", "MULTITASK_PROMPT_TUNING")
 _PROBE = (4, 48)  # sequences, tokens
 
 
@@ -39,6 +41,8 @@ def open_adapted(adapter: Path, base: str | Path | None = None) -> Checkpoint:
     `base` is the checkpoint that the adapter was trained on; None takes the one the adapter names, or `base` beside it. Where
     the adapter brings a tokenizer with more tokens, the base grows to it. Raises NotFoundError, ConvertError, StorageError.
     """
+    if (kind := str(adapter_config.read(adapter).get("peft_type"))) in _BESIDE:
+        raise ConvertError(f"{adapter} is of type {kind}: it stands beside the weights and cannot be merged. Train a LoRA.")
     opened = open_checkpoint(base_of(adapter) if base is None else base)
     own = any((adapter / name).is_file() for name in ("tokenizer.json", "vocab.json", "vocab.txt"))
     words = open_words(adapter, read(opened.folder)) if own else opened.words
@@ -74,7 +78,10 @@ def merged(model: GPT2LMHeadModel, adapter: Path) -> GPT2LMHeadModel:
 def attached(model: GPT2LMHeadModel, adapter: Path) -> PeftModel:
     """A model with an adapter beside its weights, in evaluation mode. Raises ConvertError where the adapter does not fit."""
     try:
-        return PeftModel.from_pretrained(model, str(adapter)).eval()
+        with warnings.catch_warnings():
+            # AdaLoRA's pattern names its singular values; PEFT uses it, and another part of PEFT says that it is unused.
+            warnings.filterwarnings("ignore", "The following rank_pattern keys did not match", RuntimeWarning)
+            return PeftModel.from_pretrained(model, str(adapter)).eval()
     except (RuntimeError, ValueError, LookupError, TypeError, AttributeError, OSError, SafetensorError) as error:
         raise _misfit(adapter, error) from error
 

@@ -24,10 +24,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     lora.add_argument("--data", type=Path, required=True, help="JSONL of pairs: task, lang, sections, text")
     lora.add_argument("--base", default="bundled", help="bundled, a folder, or a hub name; default: %(default)s")
     lora.add_argument("--out", type=Path, default=Path("runs/lora"), help="folder; default: %(default)s")
-    lora.add_argument("--steps", type=int, default=200)
-    lora.add_argument("--rank", type=int, default=8)
-    lora.add_argument("--rate", type=float, default=1e-3)
-    lora.add_argument("--batch", type=int, default=16)
+    lora.add_argument("--kind", default="lora", help="lora, rslora, dora, adalora, or prefix (for comparison); default: lora")
+    lora.add_argument("--rank", type=int, default=8, help="of the adapter, or length of the prefix; default: %(default)s")
+    lora.add_argument("--alpha", type=float, help="default: twice the rank")
+    lora.add_argument("--dropout", type=float, default=0.05, help="default: %(default)s")
+    lora.add_argument("--targets", default="c_attn,c_proj,c_fc", help="matrices with an adapter; default: %(default)s")
+    lora.add_argument("--steps", type=int, default=200, help="default: %(default)s")
+    lora.add_argument("--batch", type=int, default=16, help="pairs in a pass; default: %(default)s")
+    lora.add_argument("--accumulate", type=int, default=1, help="passes in a step; default: %(default)s")
+    lora.add_argument("--rate", type=float, default=1e-3, help="highest learning rate; default: %(default)s")
+    lora.add_argument("--schedule", default="stable", help="of the rate: stable or cosine; default: %(default)s")
+    lora.add_argument("--adversarial", default="none", help="none, fgm or rdrop; default: %(default)s")
+    lora.add_argument("--strength", type=float, default=1.0, help="of fgm or rdrop; default: %(default)s")
+    lora.add_argument("--mixing", type=float, default=1.0, help="temperature of the mix of tasks; default: %(default)s")
+    lora.add_argument("--patience", type=int, default=0, help="evaluations without gain after which it ends; default: all steps")
+    lora.add_argument("--evaluate-every", type=int, help="steps between evaluations and checkpoints; default: at the end")
+    lora.add_argument("--checkpointing", action="store_true", help="less memory, a third slower")
     lora.add_argument("--seed", type=int, default=0)
     drafts = stages.add_parser("drafts", help="make the draft table of a pack that has none, for `edgegen pack build --add`")
     drafts.add_argument("--pack", type=Path, help="whose model it is for; default: the active one, else the bundled one")
@@ -93,9 +105,20 @@ def _lora(args: argparse.Namespace) -> int:
         raise DataError(f"{args.data} holds no pairs. Each line needs task, lang, sections and text.")
     train, held = pairs.split(found)
     fit = FitOptions(
-        steps=args.steps, batch=args.batch, rate=args.rate, seed=args.seed, warmup=max(1, args.steps // 20), save_every=args.steps
-    )
-    tuned = lora.tune(args.base, train, held, args.out, lora.LoraOptions(rank=args.rank, alpha=2.0 * args.rank, fit=fit))
+        steps=args.steps, batch=args.batch, accumulate=args.accumulate, rate=args.rate, schedule=args.schedule, seed=args.seed,
+        adversarial=args.adversarial, strength=args.strength, mixing=args.mixing, patience=args.patience,
+        checkpointing=args.checkpointing, warmup=max(1, args.steps // 20), save_every=args.evaluate_every or args.steps,
+    )  # fmt: skip
+    alpha = 2.0 * args.rank if args.alpha is None else args.alpha
+    options = lora.LoraOptions(args.kind, args.rank, alpha, args.dropout, tuple(args.targets.split(",")), fit)
+    if args.kind == "prefix":
+        say("A prefix stands beside the weights: it cannot be merged, converted or served. Its loss is for comparison.")
+    tuned = lora.tune(args.base, train, held, args.out, options)
+    if tuned.merged is None:
+        losses = [entry["eval_loss"] for entry in tuned.log if "eval_loss" in entry]
+        say(f"loss on the pairs held out: {losses[-1]:.4f}" if losses else "no pairs were held out")
+        sys.stdout.write(f"{tuned.adapter}\n")
+        return 0
     say(f"adapter: {tuned.adapter}\nmerged, for `edgegen convert`:")
     sys.stdout.write(f"{tuned.merged}\n")
     return 0

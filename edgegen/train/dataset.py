@@ -88,9 +88,11 @@ class PairDataset(Dataset[Example]):
     """Encoded pairs that fit the context."""
 
     def __init__(self, encoder: Encoder, pairs: Iterable[Pair], context: int) -> None:
-        found = [encoder.pair(pair) for pair in pairs]
-        self.examples = [e for e in found if len(e.ids) <= context]
-        self.too_long = len(found) - len(self.examples)
+        found = [(encoder.pair(pair), f"{pair.request.task}.{pair.request.lang}") for pair in pairs]
+        kept = [(example, group) for example, group in found if len(example.ids) <= context]
+        self.examples = [example for example, _ in kept]
+        self.groups = [group for _, group in kept]
+        self.too_long = len(found) - len(kept)
 
     def __len__(self) -> int:
         return len(self.examples)

@@ -1,64 +1,101 @@
-"""Training with transformers' Trainer: the loss on the text only, length-grouped batches, resume, fused GELU.
-
-Loss: -1/N sum log P(text token | facts, text before), over the N text tokens of a batch.
-"""
+"""Training with transformers' Trainer: the losses of `losses`, length-grouped batches, mixing of tasks, resume, fused GELU."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
-from torch.nn import functional
-from torch.utils.data import Sampler
-from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast, Trainer, TrainingArguments
-from transformers.trainer_pt_utils import LengthGroupedSampler
+from transformers import EarlyStoppingCallback, GPT2LMHeadModel, PreTrainedTokenizerFast, Trainer, TrainerCallback
+from transformers import TrainingArguments as Arguments
 from transformers.trainer_utils import get_last_checkpoint
 
-from edgegen.errors import OptionError
-from edgegen.train.dataset import IGNORE, Example, PairDataset, collate
+from edgegen.errors import DataError, OptionError
+from edgegen.train import kinds
+from edgegen.train.batches import MixedBatches, mixed
+from edgegen.train.dataset import Example, PairDataset, collate
+from edgegen.train.losses import TextLoss
 
+Adversarial = Literal["none", "fgm", "rdrop"]
+Schedule = Literal["stable", "cosine"]
 FUSED = "gelu_pytorch_tanh"  # the same function as gelu_new, in one kernel
 SAVED = "gelu_new"
 
 
 @dataclass(frozen=True, slots=True)
 class FitOptions:
-    """How to train.
-
-    `steps` optimiser steps of `batch` pairs, `rate` the peak learning rate after `warmup` steps, held and then lowered
-    to zero over the last `decay` share of the steps. `save_every` steps a checkpoint is written.
-    """
+    """How to train."""
 
     steps: int = 1000
+    """Optimiser steps; at least 1."""
     batch: int = 32
+    """Pairs in a pass; at least 1."""
+    accumulate: int = 1
+    """Passes in a step; at least 1."""
     rate: float = 1e-3
+    """The highest learning rate, reached after `warmup` steps; in (0, 1)."""
     warmup: int = 100
+    schedule: Schedule = "stable"
+    """`stable` holds the rate and lowers it to zero over the last `decay` share of the steps; `cosine` lowers it all the way."""
     decay: float = 0.3
     weight_decay: float = 0.05
+    adversarial: Adversarial = "none"
+    """`fgm` moves embeddings against the loss, `rdrop` lets two passes of different dropout agree; see `losses`."""
+    strength: float = 1.0
+    """How far fgm moves, or how much disagreement counts; above 0."""
+    mixing: float = 1.0
+    """Temperature of the mix of tasks and languages: each is drawn as often as its pairs to the power of 1 / mixing. 1 takes all
+    pairs alike, a higher one brings small tasks nearer to large ones. At least 1."""
+    patience: int = 0
+    """Ends after so many evaluations without a better loss, and keeps the best; 0 takes every step and the last."""
+    checkpointing: bool = False
+    """Compute activations again in place of keeping them: less memory, a third slower."""
     seed: int = 0
     save_every: int = 200
+    """Steps between checkpoints, and between evaluations."""
     log_every: int = 20
 
     def __post_init__(self) -> None:
-        """Refuse options that cannot work."""
-        if self.steps < 1 or self.batch < 1:
-            raise OptionError(f"steps and batch must be at least 1, got {self.steps} and {self.batch}")
+        """Check every range. Raises OptionError."""
+        for name in ("steps", "batch", "accumulate", "save_every", "log_every"):
+            if getattr(self, name) < 1:
+                raise OptionError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not 0 < self.rate < 1 or not 0 <= self.decay <= 1:
             raise OptionError(f"rate must be in (0, 1) and decay in [0, 1], got {self.rate} and {self.decay}")
+        for name, known in (("adversarial", Adversarial), ("schedule", Schedule)):
+            if getattr(self, name) not in get_args(known):
+                raise OptionError(f"{name} must be one of {', '.join(get_args(known))}, got {getattr(self, name)!r}")
+        if not (isfinite(self.strength) and self.strength > 0 and isfinite(self.mixing) and self.mixing >= 1):
+            raise OptionError(f"strength must be above 0 and mixing at least 1, got {self.strength} and {self.mixing}")
+        if self.patience < 0:
+            raise OptionError(f"patience must be at least 0, got {self.patience}")
 
 
 class TextTrainer(Trainer):  # type: ignore[misc]
-    """A Trainer that projects only the text's positions onto the vocabulary."""
+    """A Trainer with the text's loss, made harder while it trains if the options say so."""
+
+    def __init__(self, options: FitOptions, **settings: Any) -> None:
+        self._options = options
+        super().__init__(**settings)
 
     def compute_loss(
         self, model: Any, inputs: dict[str, torch.Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Cross-entropy over the text tokens."""
-        loss = text_loss(model, inputs["input_ids"], inputs["labels"])
+        """The loss of a batch."""
+        if kinds.prompts(model):
+            loss = model(input_ids=inputs["input_ids"], labels=inputs["labels"], num_items_in_batch=num_items_in_batch).loss
+            return (loss, {"loss": loss}) if return_outputs else loss
+        losses, options = TextLoss(model, inputs["input_ids"], inputs["labels"], num_items_in_batch), self._options
+        if not model.training or options.adversarial == "none":
+            loss = losses.plain()
+        else:
+            loss = losses.fgm(options.strength) if options.adversarial == "fgm" else losses.r_drop(options.strength)
+        if model.training and (penalty := kinds.penalty(model)) is not None:
+            loss = loss + penalty
         return (loss, {"loss": loss}) if return_outputs else loss
 
     def prediction_step(self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: Any = None) -> Any:
@@ -68,73 +105,59 @@ class TextTrainer(Trainer):  # type: ignore[misc]
             return self.compute_loss(model, inputs).detach(), None, None
 
     def _get_train_sampler(self, *_: Any) -> Any:
-        return MixedBatches(self.args.train_batch_size, self.train_dataset.lengths, self.args.seed)
-
-
-class MixedBatches(Sampler[int]):
-    """Batches of like lengths in random order.
-
-    transformers' sampler gives them from long to short, fifty batches at a time. Where length goes with the task, as here, the
-    model then learns one kind of text and forgets the other, fifty steps each (docs/log.md, 2026-11-25).
-    """
-
-    def __init__(self, batch: int, lengths: list[int], seed: int) -> None:
-        super().__init__()
-        self._batch, self._lengths, self._seed, self._epoch = batch, lengths, seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Draw anew for each epoch, the same after a resume."""
-        self._epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self._lengths)
-
-    def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(self._seed + self._epoch)
-        grouped = list(LengthGroupedSampler(self._batch, lengths=self._lengths, generator=generator))
-        batches = [grouped[at : at + self._batch] for at in range(0, len(grouped), self._batch)]
-        whole = [batch for batch in batches if len(batch) == self._batch]
-        order = torch.randperm(len(whole), generator=generator).tolist()
-        yield from (index for at in order for index in whole[at])
-        yield from (index for batch in batches if len(batch) < self._batch for index in batch)
-
-
-def text_loss(model: Any, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Mean cross-entropy of the labelled tokens; ids and labels int64 [batch, length]."""
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    target = labels[:, 1:]
-    chosen = target != IGNORE
-    logits = base.lm_head(_hidden(base.transformer, ids[:, :-1], chosen))
-    return functional.cross_entropy(logits.float(), target[chosen])
-
-
-def _hidden(gpt2: Any, ids: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
-    """GPT-2's last hidden states [chosen, width]; the last layer's MLP, of use to no other position, runs on these alone."""
-    hidden = gpt2.drop(gpt2.wte(ids) + gpt2.wpe.weight[: ids.shape[1]])
-    for block in gpt2.h[:-1]:
-        hidden = block(hidden)
-    last = gpt2.h[-1]
-    hidden = (hidden + last.attn(last.ln_1(hidden))[0])[chosen]
-    out: torch.Tensor = gpt2.ln_f(hidden + last.mlp(last.ln_2(hidden)))
-    return out
+        data = self.train_dataset
+        return MixedBatches(self.args.train_batch_size, data.lengths, self.args.seed, mixed(data.groups, self._options.mixing))
 
 
 def fit(
-    model: Any, tokenizer: PreTrainedTokenizerFast, train: PairDataset, valid: PairDataset | None, out: Path, options: FitOptions
-) -> list[dict[str, float]]:
-    """Train `model` in place with checkpoints in `out`, going on from the last one; returns the log of losses."""
+    model: Any, tokenizer: PreTrainedTokenizerFast, train: PairDataset, valid: PairDataset | None, out: Path, options: FitOptions,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> list[dict[str, float]]:  # fmt: skip
+    """Train `model` in place with checkpoints in `out`, going on from the last one; returns the log of losses.
+
+    Raises OptionError for options that do not go with the model or the data, DataError where the loss is no number any more.
+    """
     base: GPT2LMHeadModel = model.get_base_model() if hasattr(model, "get_base_model") else model
+    _check(base, valid, options)
     _set_activation(base, FUSED)
+    if options.checkpointing:
+        # Renamed within transformers 5.
+        enable = getattr(base, "activation_checkpointing_enable", None) or base.gradient_checkpointing_enable
+        enable({"use_reentrant": False})
+    stopping = [EarlyStoppingCallback(options.patience)] if options.patience else []
     trainer = TextTrainer(
+        options,
         model=model,
         args=_arguments(out, options, valid is not None),
         train_dataset=train,
         eval_dataset=valid,
         data_collator=partial(collate, pad=int(tokenizer.pad_token_id or 0)),
+        callbacks=[_Watch(), *stopping, *callbacks],
     )
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(out)) if out.is_dir() else None)
     _set_activation(base, SAVED)
     return list(trainer.state.log_history)
+
+
+def _check(model: GPT2LMHeadModel, valid: PairDataset | None, options: FitOptions) -> None:
+    if options.patience and valid is None:
+        raise OptionError("patience needs pairs that are held out. Give more pairs, or set patience to 0.")
+    dropout = any(isinstance(part, torch.nn.Dropout) and part.p > 0 for part in model.modules())
+    if options.adversarial == "rdrop" and not dropout:
+        raise OptionError("rdrop compares two passes of different dropout, and this model has none. Set dropout above 0.")
+
+
+class _Watch(TrainerCallback):  # type: ignore[misc]
+    """Ends a training whose loss is no number: everything after it would be lost time."""
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
+        """Look at each loss that is told."""
+        for name, value in (logs or {}).items():
+            if name in ("loss", "grad_norm", "eval_loss") and not isfinite(float(value)):
+                raise DataError(
+                    f"The {name} is {value} at step {state.global_step}. Lower the rate; the checkpoints before are in "
+                    f"{args.output_dir}."
+                )
 
 
 def _set_activation(model: GPT2LMHeadModel, name: str) -> None:
@@ -145,18 +168,16 @@ def _set_activation(model: GPT2LMHeadModel, name: str) -> None:
         block.mlp.act = ACT2FN[name]
 
 
-def _arguments(out: Path, options: FitOptions, evaluate: bool) -> TrainingArguments:
+def _arguments(out: Path, options: FitOptions, evaluate: bool) -> Arguments:
     cuda = torch.cuda.is_available()
-    decay = max(1, round(options.steps * options.decay))
-    return TrainingArguments(
+    return Arguments(
         output_dir=str(out),
         max_steps=options.steps,
         per_device_train_batch_size=options.batch,
         per_device_eval_batch_size=options.batch,
         learning_rate=options.rate,
-        lr_scheduler_type="warmup_stable_decay",
-        lr_scheduler_kwargs={"num_decay_steps": decay},
-        warmup_steps=min(options.warmup, options.steps - decay),
+        gradient_accumulation_steps=options.accumulate,
+        **_schedule(options),
         weight_decay=options.weight_decay,
         adam_beta2=0.98,
         optim="adamw_torch_fused",
@@ -170,12 +191,26 @@ def _arguments(out: Path, options: FitOptions, evaluate: bool) -> TrainingArgume
         logging_steps=options.log_every,
         eval_strategy="steps" if evaluate else "no",
         eval_steps=options.save_every,
+        load_best_model_at_end=evaluate and options.patience > 0,
+        metric_for_best_model="eval_loss",
+        greater_is_better=False,
         report_to=[],
         disable_tqdm=True,
         dataloader_num_workers=0,
         dataloader_pin_memory=cuda,
         remove_unused_columns=False,
     )
+
+
+def _schedule(options: FitOptions) -> dict[str, Any]:
+    if options.schedule == "cosine":
+        return {"lr_scheduler_type": "cosine", "warmup_steps": min(options.warmup, options.steps)}
+    decay = max(1, round(options.steps * options.decay))
+    kwargs = {"num_decay_steps": decay}
+    return {
+        "lr_scheduler_type": "warmup_stable_decay", "lr_scheduler_kwargs": kwargs,
+        "warmup_steps": min(options.warmup, options.steps - decay),
+    }  # fmt: skip
 
 
 def bf16_pays() -> bool:

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel, get_peft_model
 from tokenizers import AddedToken
 from transformers import AutoConfig, GPT2LMHeadModel, PreTrainedTokenizerFast
 
@@ -24,9 +24,10 @@ from convert.restore import restore
 from edgegen import pack
 from edgegen.errors import ConvertError, DataError, OptionError, UsageError
 from edgegen.slots import SPECIALS
-from edgegen.train import tokenizer
+from edgegen.train import kinds, tokenizer
 from edgegen.train.dataset import Encoder, PairDataset, draft_table
 from edgegen.train.fit import FitOptions, fit
+from edgegen.train.kinds import KINDS, Kind
 from edgegen.train.pairs import Pair
 
 BUNDLED = "bundled"
@@ -41,8 +42,10 @@ def _default_fit() -> FitOptions:
 class LoraOptions:
     """How an adapter is shaped and trained."""
 
+    kind: Kind = "lora"
+    """What kind of adapter; see `kinds`. A prefix cannot be merged or converted: it is for comparison."""
     rank: int = 8
-    """Columns of A and rows of B; at least 1."""
+    """Columns of A and rows of B; at least 1. Of a prefix, its length."""
     alpha: float = 16.0
     """The adapter's weight is alpha / rank; above 0."""
     dropout: float = 0.05
@@ -54,6 +57,10 @@ class LoraOptions:
 
     def __post_init__(self) -> None:
         """Check every range. Raises OptionError."""
+        if self.kind not in KINDS:
+            raise OptionError(f"kind must be one of {', '.join(KINDS)}, got {self.kind!r}")
+        if self.kind == "prefix" and self.fit.adversarial != "none":
+            raise OptionError("A prefix is trained with the plain loss only. Set adversarial to none.")
         if self.rank < 1:
             raise OptionError(f"rank must be at least 1, got {self.rank}")
         if self.alpha <= 0:
@@ -69,13 +76,14 @@ class Tuned:
     """The folders that a tuning wrote, and its log of losses."""
 
     adapter: Path
-    merged: Path
+    merged: Path | None
+    """None for a prefix, which cannot be merged."""
     base: Path
     log: list[dict[str, float]]
 
 
 def tune(base: str, train: Iterable[Pair], valid: Iterable[Pair], out: Path, options: LoraOptions | None = None) -> Tuned:
-    """Fine-tune `base` ("bundled", a folder or a hub name) and write `out/adapter` and `out/merged`.
+    """Fine-tune `base` ("bundled", a folder or a hub name) and write `out/adapter` and, but for a prefix, `out/merged`.
 
     An interrupted run goes on from `out/steps`. Raises UsageError, NotFoundError, DataError,
     ConvertError, PackError, StorageError.
@@ -93,8 +101,11 @@ def tune(base: str, train: Iterable[Pair], valid: Iterable[Pair], out: Path, opt
         )
     torch.manual_seed(options.fit.seed)
     model = adapted(checkpoint.model, folder, options, _fresh_ids(folder, checkpoint.tokenizer))
-    log = fit(model, checkpoint.tokenizer, sets[0], sets[1] if len(sets[1]) else None, out / "steps", options.fit)
+    extra, held = kinds.callbacks(options.kind, model), sets[1] if len(sets[1]) else None
+    log = fit(model, checkpoint.tokenizer, sets[0], held, out / "steps", options.fit, extra)
     adapter = _save(model, checkpoint.tokenizer, out / "adapter")
+    if options.kind == "prefix":
+        return Tuned(adapter, None, folder, log)
     merged = merge(adapter, out / "merged", folder)
     (merged / pack.DRAFT).write_bytes(draft_table(sets[0], checkpoint.model.config.vocab_size).to_bytes())
     return Tuned(adapter, merged, folder, log)
@@ -116,16 +127,10 @@ def _claim(out: Path, base: str, train: list[Pair], options: LoraOptions) -> Non
 
 def adapted(model: GPT2LMHeadModel, folder: Path, options: LoraOptions, fresh: list[int]) -> PeftModel:
     """The model with an untrained adapter, and with `fresh` token embeddings set free to train."""
-    config = LoraConfig(
-        task_type="CAUSAL_LM",
-        r=options.rank,
-        lora_alpha=options.alpha,
-        lora_dropout=options.dropout,
-        target_modules=list(options.targets),
-        fan_in_fan_out=True,  # GPT-2's Conv1D keeps [in, out]
-        trainable_token_indices={"wte": fresh} if fresh else None,
-        base_model_name_or_path=str(folder),
-    )
+    config = kinds.config(
+        options.kind, rank=options.rank, alpha=options.alpha, dropout=options.dropout, targets=options.targets,
+        steps=options.fit.steps, fresh=fresh, base=str(folder),
+    )  # fmt: skip
     return get_peft_model(model, config)
 
 

@@ -20,7 +20,8 @@ from transformers import GPT2LMHeadModel
 from edgegen.train import lora, pairs, tokenizer
 from edgegen.train.corpus import generate
 from edgegen.train.dataset import Encoder, PairDataset, collate
-from edgegen.train.fit import FitOptions, text_loss
+from edgegen.train.fit import FitOptions
+from edgegen.train.losses import TextLoss
 from edgegen.train.pairs import Pair
 from tui.app import make_app
 
@@ -78,12 +79,13 @@ def loss(folder: Path, found: list[Pair]) -> float:
     data = PairDataset(Encoder(words), found, 512)
     batch = collate(data.examples, pad=int(words.pad_token_id or 0))
     with torch.no_grad():
-        return float(text_loss(model.eval(), batch["input_ids"], batch["labels"]))
+        return float(TextLoss(model.eval(), batch["input_ids"], batch["labels"]).plain())
 
 
 def test_tuned_is_closer_to_the_pairs(tuned: lora.Tuned, own_pairs: Path) -> None:
     """On pairs that neither has seen, the tuned model's loss is well below the base's."""
     held = list(pairs.read(own_pairs))[:8]
+    assert tuned.merged is not None
     assert loss(tuned.merged, held) < 0.8 * loss(tuned.base, held)
 
 

@@ -7,8 +7,10 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from edgegen.errors import OptionError
+from edgegen.train.batches import MixedBatches
 from edgegen.train.dataset import IGNORE
-from edgegen.train.fit import FitOptions, MixedBatches, text_loss
+from edgegen.train.fit import FitOptions
+from edgegen.train.losses import TextLoss
 
 
 def model(layers: int) -> GPT2LMHeadModel:
@@ -29,7 +31,7 @@ def test_loss_and_gradients_are_the_models_own(layers: int) -> None:
     labels = ids.clone()
     labels[:, :9] = IGNORE  # prompts
     labels[1, 15:] = IGNORE  # padding
-    ours, theirs = text_loss(net, ids, labels), net(input_ids=ids, labels=labels).loss
+    ours, theirs = TextLoss(net, ids, labels).plain(), net(input_ids=ids, labels=labels).loss
     assert ours.item() == pytest.approx(theirs.item(), abs=1e-5)
     weights = list(net.parameters())
     for mine, its in zip(torch.autograd.grad(ours, weights), torch.autograd.grad(theirs, weights), strict=True):
@@ -41,11 +43,11 @@ def test_prompt_tokens_do_not_count() -> None:
     net, ids = model(2), torch.arange(20)[None]
     labels = torch.full_like(ids, IGNORE)
     labels[:, 12:] = ids[:, 12:]
-    assert text_loss(net, ids, labels).item() > 0
+    assert TextLoss(net, ids, labels).plain().item() > 0
     with torch.no_grad():
         rows = net(input_ids=ids).logits[0, 11:-1].log_softmax(-1)
     by_hand = -rows[torch.arange(8), ids[0, 12:]].mean()
-    assert text_loss(net, ids, labels).item() == pytest.approx(by_hand.item(), abs=1e-5)
+    assert TextLoss(net, ids, labels).plain().item() == pytest.approx(by_hand.item(), abs=1e-5)
 
 
 @pytest.mark.parametrize("wrong", [{"steps": 0}, {"batch": 0}, {"rate": 0.0}, {"rate": 1.0}, {"decay": 1.5}])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -19,9 +21,11 @@ from edgegen.domain import Fact, Kind, Request, Section
 from edgegen.engine import ngrams
 from edgegen.errors import ConvertError, DataError, NotFoundError, OptionError, UsageError
 from edgegen.slots import SPECIALS
-from edgegen.train import lora
+from edgegen.train import kinds, lora
+from edgegen.train.dataset import Encoder, PairDataset, collate
 from edgegen.train.fit import FitOptions
 from edgegen.train.lora import LoraOptions
+from edgegen.train.losses import TextLoss
 from edgegen.train.pairs import Pair
 from tests.fakes.checkpoints import build, make_checkpoint
 
@@ -56,6 +60,7 @@ def test_tuning_learns_and_merges(base: Path, tmp_path: Path) -> None:
     losses = [entry["loss"] for entry in tuned.log if "loss" in entry]
     assert losses[-1] < losses[0] / 2
     assert tuned.base == base
+    assert tuned.merged is not None
     opened, merged = open_checkpoint(base), open_checkpoint(tuned.merged)
     ids = opened.tokenizer.encode("the walnut desk is quiet")
     plain = logits(opened.model, ids)
@@ -68,6 +73,35 @@ def test_tuning_learns_and_merges(base: Path, tmp_path: Path) -> None:
         lora.tune(str(base), pairs(7), (), tmp_path, QUICK)
     again = open_checkpoint(merge(tuned.adapter, tmp_path / "again"))  # the adapter names its base
     assert torch.equal(logits(again.model, ids), logits(merged.model, ids))
+
+
+@pytest.mark.parametrize("kind", ["rslora", "dora", "adalora"])
+def test_every_kind_learns_and_merges(base: Path, tmp_path: Path, kind: kinds.Kind) -> None:
+    """The loss falls; AdaLoRA has taken ranks away."""
+    tuned = lora.tune(str(base), pairs(), (), tmp_path, replace(QUICK, kind=kind, fit=replace(QUICK.fit, steps=30)))
+    losses = [entry["loss"] for entry in tuned.log if "loss" in entry]
+    assert tuned.merged is not None and losses[-1] < losses[0] / 2
+    config = json.loads((tuned.adapter / "adapter_config.json").read_text("utf-8"))
+    assert (config["use_rslora"], config["use_dora"]) == (kind == "rslora", kind == "dora")
+    merged = open_checkpoint(tuned.merged)
+    batch = collate(PairDataset(Encoder(merged.tokenizer), pairs(), 256).examples, 0)
+    assert TextLoss(merged.model, batch["input_ids"], batch["labels"]).plain() < 1.3 * losses[-1] + 0.05
+    ranks = [sum(row) for row in (config.get("rank_pattern") or {}).values()]
+    assert (kind == "adalora") == bool(ranks) and (not ranks or 0 < sum(ranks) < 6 * len(ranks))
+
+
+@pytest.mark.filterwarnings("ignore:`past_key_values` is deprecated:FutureWarning")  # PEFT's own
+def test_a_prefix_is_for_comparison(base: Path, tmp_path: Path) -> None:
+    """It learns, is saved, and is refused by name where it would have to be merged."""
+    tuned = lora.tune(str(base), pairs(), pairs(2), tmp_path, replace(QUICK, kind="prefix"))
+    losses = [entry["loss"] for entry in tuned.log if "loss" in entry]
+    assert tuned.merged is None and losses[-1] < losses[0]
+    with pytest.raises(ConvertError, match=r"PREFIX_TUNING.*cannot be merged"):
+        merge(tuned.adapter, tmp_path / "again", base)
+    with pytest.raises(OptionError, match="plain loss only"):
+        LoraOptions(kind="prefix", fit=FitOptions(adversarial="fgm"))
+    with pytest.raises(OptionError, match="kind must be one of"):
+        LoraOptions(kind="ia3")  # type: ignore[arg-type]
 
 
 ADAPTERS: dict[str, PeftConfig] = {
@@ -119,6 +153,7 @@ def test_a_foreign_base_gets_the_tokens(tmp_path: Path) -> None:
     _strip(foreign)
     assert "<|v1|>" not in open_checkpoint(foreign).tokenizer.get_vocab()
     tuned = lora.tune(str(foreign), pairs(), (), tmp_path / "out", QUICK)
+    assert tuned.merged is not None
     merged, extended = open_checkpoint(tuned.merged), open_checkpoint(tuned.base)
     first = len(merged.tokenizer) - len(SPECIALS)
     before, after = (c.model.get_input_embeddings().weight for c in (extended, merged))

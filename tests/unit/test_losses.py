@@ -1,0 +1,164 @@
+"""Harder losses: what they are by hand, that they change what is learnt, and what goes with what."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from edgegen.errors import DataError, OptionError
+from edgegen.slots import SPECIALS
+from edgegen.train import tokenizer
+from edgegen.train.batches import MixedBatches, mixed
+from edgegen.train.dataset import IGNORE, Encoder, PairDataset, collate
+from edgegen.train.fit import FitOptions, fit
+from edgegen.train.losses import TextLoss
+from tests.fakes.checkpoints import PAIRS, TEXTS
+
+SIZES = {"n_positions": 256, "n_embd": 16, "n_layer": 2, "n_head": 2, "initializer_range": 0.2}
+IDS = torch.randint(0, 60, (3, 20), generator=torch.Generator().manual_seed(2))
+
+
+def model(dropout: float = 0.0, rows: int = 60) -> GPT2LMHeadModel:
+    """A tiny GPT-2."""
+    torch.manual_seed(1)
+    drops = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), dropout)
+    return GPT2LMHeadModel(GPT2Config(vocab_size=rows, loss_type="ForCausalLM", **SIZES, **drops))
+
+
+def labels() -> torch.Tensor:
+    """The last eleven tokens are the text."""
+    found = IDS.clone()
+    found[:, :9] = IGNORE
+    return found
+
+
+def test_fgm_is_the_loss_there_and_uphill() -> None:
+    """By hand: the slope of the loss at the embeddings, one length a sequence; frozen embeddings are moved too."""
+    net = model()
+    for frozen in (False, True):
+        net.transformer.wte.weight.requires_grad_(not frozen)
+        losses = TextLoss(net, IDS, labels())
+        embedded = net.transformer.wte(IDS).detach().requires_grad_()
+        (slope,) = torch.autograd.grad(net(inputs_embeds=embedded, labels=labels()).loss, embedded)
+        moved = embedded + 0.5 * slope / slope[:, :-1].flatten(1).norm(dim=1)[:, None, None]
+        by_hand = (losses.plain() + net(inputs_embeds=moved, labels=labels()).loss) / 2
+        assert losses.fgm(0.5).item() == pytest.approx(by_hand.item(), abs=1e-4)
+        assert losses.fgm(0.5) > losses.plain()
+    (slope,) = torch.autograd.grad(losses.fgm(0.5), net.transformer.h[0].mlp.c_fc.weight)
+    assert slope.abs().sum() > 0
+
+
+def test_r_drop_counts_disagreement() -> None:
+    """Without dropout the two passes agree and it is the plain loss; with it the divergence is added."""
+    losses = TextLoss(model().train(), IDS, labels())
+    assert losses.r_drop(5.0).item() == pytest.approx(losses.plain().item(), abs=1e-6)
+    net = model(0.3).train()
+    torch.manual_seed(4)
+    found = TextLoss(net, IDS, labels()).r_drop(2.0)
+    torch.manual_seed(4)
+    both = [TextLoss(net, IDS, labels()) for _ in range(2)]
+    target = labels()[:, 1:][labels()[:, 1:] != IGNORE]
+    logs = [functional.log_softmax(one._logits(one._embedded()), -1) for one in both]
+    apart = torch.stack([(a.exp() * (a - b)).sum() for a, b in (logs, logs[::-1])]).sum() / len(target)
+    by_hand = torch.stack([functional.nll_loss(log, target) for log in logs]).mean() + 2.0 / 4 * apart
+    assert found.item() == pytest.approx(by_hand.item(), rel=1e-5)
+
+
+def test_a_mix_brings_small_groups_nearer() -> None:
+    """At temperature 2 nine to one becomes three to one; an epoch keeps its size and repeats after a resume."""
+    groups = ["big"] * 900 + ["small"] * 100
+    counts = mixed(groups, 2.0)
+    assert counts is not None and {group: count for group, (_, count) in counts.items()} == {"big": 750, "small": 250}
+    sampler = MixedBatches(8, [10] * 1000, 3, counts)
+    drawn = list(sampler)
+    assert len(drawn) == len(sampler) == 1000 and drawn == list(sampler)
+    assert sum(index >= 900 for index in drawn) == 250
+    assert {drawn.count(index) for index in range(900, 1000)} == {2, 3}
+    assert mixed(groups, 1.0) is None
+
+
+@pytest.fixture(scope="module")
+def data() -> tuple[Any, PairDataset]:
+    """A tokenizer and encoded pairs."""
+    words = tokenizer.train(TEXTS, len(SPECIALS) + 300)
+    return words, PairDataset(Encoder(words), PAIRS * 8, 256)
+
+
+def trained(data: tuple[Any, PairDataset], out: Path, *, dropout: float = 0.0, valid: bool = False, **changes: Any) -> Any:
+    """Weights and log of a short training."""
+    words, pairs = data
+    net = model(dropout, len(words))
+    options = FitOptions(**{"steps": 6, "batch": 4, "rate": 5e-3, "warmup": 1, "save_every": 2, "log_every": 1, **changes})
+    log = fit(net, words, pairs, pairs if valid else None, out, options)
+    return net.state_dict(), log
+
+
+def test_each_option_changes_what_is_learnt(data: tuple[Any, PairDataset], tmp_path: Path) -> None:
+    """Adversarial losses and the schedule give other weights; half batches twice, and computing anew, the same ones."""
+    plain, _ = trained(data, tmp_path / "plain")
+
+    def apart(name: str, **changes: Any) -> float:
+        other, _ = trained(data, tmp_path / name, **changes)
+        return max(float((plain[key] - other[key]).abs().max()) for key in plain)
+
+    assert apart("again") == 0
+    assert apart("fgm", adversarial="fgm") > 1e-3
+    assert apart("cosine", schedule="cosine") > 1e-3
+    assert apart("anew", checkpointing=True) < 1e-5
+    wet, _ = trained(data, tmp_path / "wet", dropout=0.2)
+    dropped, _ = trained(data, tmp_path / "rdrop", dropout=0.2, adversarial="rdrop")
+    assert max(float((wet[key] - dropped[key]).abs().max()) for key in wet) > 1e-3
+
+
+def test_two_half_batches_are_one(data: tuple[Any, PairDataset], tmp_path: Path) -> None:
+    """The sum over both is divided by the tokens of both."""
+    whole, _ = trained(data, tmp_path / "whole", batch=16, steps=2)
+    halves, _ = trained(data, tmp_path / "halves", batch=8, accumulate=2, steps=2, seed=0)
+    assert max(float((whole[key] - halves[key]).abs().max()) for key in whole) < 2e-2  # Adam's first steps magnify rounding
+    _, log = trained(data, tmp_path / "one", batch=16, steps=1)
+    _, other = trained(data, tmp_path / "two", batch=8, accumulate=2, steps=1)
+    assert log[0]["loss"] == pytest.approx(other[0]["loss"], rel=1e-3)
+
+
+def test_patience_keeps_the_best(data: tuple[Any, PairDataset], tmp_path: Path) -> None:
+    """A rate that is far too high makes it worse: training ends early, with the weights of the best evaluation."""
+    state, log = trained(data, tmp_path / "steps", valid=True, rate=0.5, steps=40, patience=2)
+    losses = [entry["eval_loss"] for entry in log if "eval_loss" in entry]
+    assert len(losses) < 20
+    net = model(0.0, len(data[0]))
+    net.load_state_dict(state)
+    inputs = collate(data[1].examples, 0)
+    with torch.no_grad():
+        now = TextLoss(net.eval(), inputs["input_ids"], inputs["labels"]).plain().item()
+    assert now == pytest.approx(min(losses), rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"adversarial": "rdrop"}, "has none"),
+        ({"patience": 2}, "held out"),
+        ({"adversarial": "pgd"}, "adversarial must be one of"),
+        ({"schedule": "linear"}, "schedule must be one of"),
+        ({"mixing": 0.5}, "mixing"),
+        ({"accumulate": 0}, "accumulate"),
+    ],
+)
+def test_what_cannot_work_is_refused(data: tuple[Any, PairDataset], tmp_path: Path, changes: dict[str, Any], what: str) -> None:
+    """Before anything is trained."""
+    with pytest.raises(OptionError, match=what):
+        trained(data, tmp_path / "steps", **changes)
+
+
+def test_a_loss_that_is_no_number_ends_it(data: tuple[Any, PairDataset], tmp_path: Path) -> None:
+    """With the advice to lower the rate, not after hours."""
+    words, pairs = data
+    net = model(0.0, len(words))
+    net.transformer.ln_f.weight.data[0] = float("nan")
+    with pytest.raises(DataError, match="Lower the rate"):
+        fit(net, words, pairs, None, tmp_path / "steps", FitOptions(steps=4, batch=4, warmup=1, log_every=1))
