@@ -56,6 +56,8 @@ class Policy:
     """A process that is not ready by then is ended."""
     hang_s: float = 30.0
     """A process that has calls and makes no step for so long is ended."""
+    stuck_s: float = 10.0
+    """One that makes no step for so long is not asked for more until it does."""
     tick_s: float = 1.0
     """How often a process that has calls is asked for a sign of life."""
     first_pause_s: float = 0.25

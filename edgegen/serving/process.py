@@ -54,6 +54,7 @@ class Process(asyncio.Protocol):
         self._open: dict[int, Callable[[Any], None]] = {}
         self._next = SELF
         self._ping: int | None = None  # the sign of life that is waited for
+        self._silent = 0  # ticks without it
         self._end: End | None = None  # where it is ended by us
         self._idle = asyncio.Event()
         self._idle.set()
@@ -94,9 +95,9 @@ class Process(asyncio.Protocol):
         return self._transport is not None and not self._transport.is_closing()
 
     @property
-    def pid(self) -> int:
-        """Its number."""
-        return self._process.pid
+    def stuck(self) -> bool:
+        """Whether it has calls and has made no step for a while."""
+        return self._silent * self._policy.tick_s >= self._policy.stuck_s
 
     async def ask(self, call: Mapping[str, Any]) -> Any:
         """The one answer to a call. Raises the error that is answered, or GoneError."""
@@ -149,11 +150,10 @@ class Process(asyncio.Protocol):
 
         Counts its own ticks: after the machine, or this loop, has slept, a clock would have run on.
         """
-        silent = 0
         while self.alive:
             await asyncio.sleep(self._policy.tick_s)
-            silent = silent + 1 if self._ping is not None else 0
-            if silent * self._policy.tick_s >= self._policy.hang_s:
+            self._silent += self._ping is not None
+            if self._silent * self._policy.tick_s >= self._policy.hang_s:
                 await self.kill(f"it made no step for {self._policy.hang_s:g} s", crashed=True)
             elif self._ping is None and self._open and self.alive:
                 self._ping = self._number()
@@ -206,7 +206,7 @@ class Process(asyncio.Protocol):
 
     def _take(self, id_: int, kind: str, data: Any) -> None:
         if id_ == self._ping:
-            self._ping = None
+            self._ping, self._silent = None, 0
         elif id_ == SELF:
             self._hear(kind, data)
         elif (put := self._open.get(id_)) is not None:

@@ -55,13 +55,22 @@ class Supervisor:
     @property
     def state(self) -> State:
         """What answers at the moment."""
-        process, restarts = self._current, self.counts["engine_restarts_total"]
-        if process is not None and process.alive and not self._closing:
+        process, restarts = self._usable(), self.counts["engine_restarts_total"]
+        if process is not None and not self._closing:
             return replace(process.state, restarts=restarts)
-        return replace(self._known, ready=False, why=self._why(), restarts=restarts, pid=None)
+        pid = process.state.pid if (process := self._current) and process.alive else None
+        return replace(self._known, ready=False, why=self._why(), restarts=restarts, pid=pid)
+
+    def _usable(self) -> Process | None:
+        process = self._current
+        return process if process is not None and process.alive and not process.stuck else None
 
     def _why(self) -> str:
-        return "The server is stopping" if self._closing else self._known.why or "The engine has just died"
+        if self._closing:
+            return "The server is stopping"
+        if self._current is not None and self._current.alive and self._current.stuck:
+            return "The engine makes no step"
+        return self._known.why or "The engine has just died"
 
     async def start(self) -> None:
         """Start the engine and wait for it. Raises what no restart cures; after a crash returns, and goes on trying."""
@@ -77,8 +86,8 @@ class Supervisor:
     async def explain(self, call: Explain) -> Explained:
         """A checked text; from the template where the engine is not there, dies, or does not answer in time."""
         self._refuse_if_closing()
-        process, why = self._current, self._why()
-        if process is not None and process.alive:
+        process, why = self._usable(), self._why()
+        if process is not None:
             try:
                 async with asyncio.timeout(call.options.deadline_s + self._policy.grace_s):
                     answer: Explained = await process.ask(messages.explain_to_json(call))
@@ -92,7 +101,7 @@ class Supervisor:
 
     def complete(self, call: Complete) -> AsyncGenerator[Written | Ended, None]:
         """The texts as they are written. A call whose process dies before anything is written goes to the next one, once."""
-        return self._complete(call, self._current)
+        return self._complete(call, self._usable())
 
     async def _complete(self, call: Complete, process: Process | None) -> AsyncGenerator[Written | Ended, None]:
         self._refuse_if_closing()
@@ -115,14 +124,14 @@ class Supervisor:
         """The process after one that died, if it comes in time. Raises UnavailableError."""
 
         def there() -> bool:
-            return self._current is not None and self._current is not dead and self._current.alive
+            return self._usable() not in (None, dead)
 
         with suppress(TimeoutError):
             async with asyncio.timeout(min(self._policy.retry_s, call.deadline_s or self._policy.retry_s)), self._changed:
                 await self._changed.wait_for(there)
-        if self._current is None or not there():
+        if (process := self._usable()) is None or process is dead:
             raise self._unavailable()
-        return self._current
+        return process
 
     async def tokenize(self, text: str, *, special: bool = False) -> list[tuple[int, str]]:
         """Tokens of a text."""
@@ -143,10 +152,10 @@ class Supervisor:
         return own
 
     async def _ask(self, call: Mapping[str, Any]) -> Any:
-        if self._current is None:
+        if (process := self._usable()) is None:
             raise self._unavailable()
         try:
-            return await self._current.ask(call)
+            return await process.ask(call)
         except GoneError:
             raise self._unavailable() from None
 

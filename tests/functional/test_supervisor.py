@@ -162,7 +162,7 @@ async def test_killed_under_load_every_call_ends_once_and_explanations_are_answe
 
 async def test_a_completion_that_was_begun_fails_and_one_that_was_not_is_made_by_the_next_process() -> None:
     """The explanation beside them says in its record why it is the template's."""
-    async with supervised() as supervisor:
+    async with supervised(policy=replace(QUICK, retry_s=WAIT_S)) as supervisor:
         begun = supervisor.complete(long())
         assert isinstance(await anext(begun), Written)
         explaining = asyncio.create_task(supervisor.explain(Explain(ASKED)))
@@ -233,6 +233,21 @@ async def test_a_process_that_hangs_is_ended() -> None:
                 await asyncio.sleep(0.01)
 
 
+async def test_a_process_that_is_stuck_is_not_asked_for_more() -> None:
+    """Nobody waits for it until it is ended, and the state says why."""
+    async with supervised("hang", replace(QUICK, stuck_s=0.2)) as supervisor:
+        waiting = asyncio.create_task(text(supervisor))
+        async with asyncio.timeout(WAIT_S):
+            while supervisor.state.ready:
+                await asyncio.sleep(0.01)
+        assert "no step" in supervisor.state.why and supervisor.state.pid
+        made = await supervisor.explain(Explain(ASKED))
+        assert made.record["source"] == "template" and "no step" in made.record["note"]
+        with pytest.raises(UnavailableError, match="no step"):
+            await text(supervisor)
+        waiting.cancel()
+
+
 async def test_an_explanation_does_not_wait_beyond_its_deadline() -> None:
     """The engine is stuck, but not for long enough to be ended."""
     async with supervised("hang", replace(QUICK, grace_s=0.1)) as supervisor:
@@ -253,7 +268,9 @@ async def test_leaving_a_call_frees_its_sequences() -> None:
             with suppress(asyncio.CancelledError):
                 await task
         _, ended = await text(supervisor, long(n=8, tokens=4))
-        assert ended.completion_tokens == 32 and (await supervisor.figures())["jobs_waiting"] == 0
+        figures = await supervisor.figures()
+        assert ended.completion_tokens == 32 and figures["jobs_waiting"] == figures["sequences_in_use"] == 0
+        assert figures["jobs_cancelled_total"] >= 3
 
 
 async def test_too_many_calls_are_refused() -> None:

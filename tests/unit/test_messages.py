@@ -17,7 +17,7 @@ from edgegen.engine.options import SamplingOptions
 from edgegen.errors import BusyError, EdgegenError, EngineError, PromptTooLongError
 from edgegen.explain import ExplainOptions
 from edgegen.hardware import Setting
-from edgegen.serving import messages
+from edgegen.serving import child, messages
 from edgegen.serving.calls import Complete, Ended, Explain, Explained, Part, State, Token, Written
 from edgegen.serving.child import Desk
 from edgegen.serving.launch import Launch, Policy, cautious
@@ -160,6 +160,15 @@ def test_a_call_is_left_once_and_open_calls_are_bounded(monkeypatch: pytest.Monk
         desk.take(b'{"id": 1, "call": "leave"}')
     assert runner.left == 1
     desk.take(b'{"id": 9, "call": "leave"}')
+
+
+def test_a_fault_is_told_by_its_place_alone() -> None:
+    """Its message may quote a prompt."""
+    try:
+        int("secret")
+    except ValueError as error:
+        told = child._fault(type(error), error.__traceback__)
+    assert told.startswith("ValueError at test_messages.py:") and "secret" not in told
 
 
 def test_settings_get_safer_step_by_step() -> None:
