@@ -95,7 +95,6 @@ def _text_prompts(backend: Any) -> Iterator[list[int]]:
 def main() -> None:
     """Print the prompts."""
     from edgegen.engine.llama import LlamaBackend
-    from edgegen.slots import END
 
     model, kind, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     backend = LlamaBackend(model)
@@ -103,8 +102,7 @@ def main() -> None:
         print(json.dumps([backend.token_bytes(token).decode("latin-1") for token in range(backend.n_vocab)]))
         return
     if kind == "ends":
-        named = (backend.eos, backend.control_id(END), backend.control_id("<|im_end|>"), backend.control_id("<|endoftext|>"))
-        print(json.dumps(sorted({id_ for id_ in named if id_ is not None})))
+        print(json.dumps([token for token in range(backend.n_vocab) if backend.is_end(token)]))
         return
     unique: dict[tuple[int, ...], None] = {}
     for ids in {"pack": _pack_prompts, "text": _text_prompts}[kind](backend):

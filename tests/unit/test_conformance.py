@@ -12,7 +12,9 @@ from tests.conformance import flags, native, reasons, start, templates
 from tests.conformance.native import Gathered, UnsupportedError
 from tests.fakes.tiny_gguf import write_tiny_gguf
 
-FLAGS = flags.parsed("--temp 0.5 --seed 42 --ctx-size 512 --parallel 2 --n-predict 64 --unknown x".split())
+FLAGS = flags.parsed(
+    ["--temp", "0.5", "--seed", "42", "--ctx-size", "512", "--parallel", "2", "--n-predict", "64", "--unknown", "x"]
+)
 
 
 def test_flags_become_defaults_of_requests() -> None:
