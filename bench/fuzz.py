@@ -36,6 +36,7 @@ def environment(work: Path) -> Path:
 
 def main() -> None:
     """Start a server and fuzz it."""
+    servers.stoppable()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path("runs/upstream"), help="folder that is kept; default: %(default)s")
     parser.add_argument("--examples", type=int, default=100, help="of each operation; default: %(default)s")

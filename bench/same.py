@@ -106,11 +106,11 @@ def compare(name: str, model: Path, kind: str, tokens: int, args: argparse.Names
 
     def theirs(*more: str) -> servers.Side:
         return servers.llama_server(
-            binary, model, threads=None, slots=TOGETHER, cells=TOGETHER * 512, more=(*servers.safe(), *more)
+            binary, model, threads=args.threads, slots=TOGETHER, cells=TOGETHER * 512, more=(*servers.safe(), *more)
         )
 
     with ExitStack() as stack:
-        sides = (theirs(), theirs("--kv-unified"), servers.ours(model, threads=None))
+        sides = (theirs(), theirs("--kv-unified"), servers.ours(model, threads=args.threads))
         reference, unified, ours = (stack.enter_context(servers.started(side, folder / "log")) for side in sides)
         expected = written(reference, rows, tokens, 1)
         ways = {
@@ -134,12 +134,14 @@ def compare(name: str, model: Path, kind: str, tokens: int, args: argparse.Names
 
 def main() -> None:
     """Get the reference, print the table."""
+    servers.stoppable()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path("runs/upstream"), help="folder that is kept; default: %(default)s")
     parser.add_argument("--sdist", type=Path, help="of llama-cpp-python, or its unpacked folder; default: fetched by pip")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="of the build; default: %(default)s")
     parser.add_argument("--models", default="bundled,smollm2", help="with commas; default: %(default)s")
     parser.add_argument("--count", type=int, default=200)
+    parser.add_argument("--threads", type=int, help="of each server; default: its own choice")
     args = parser.parse_args()
     try:
         reference = source.prepare(args.work, args.sdist, args.jobs, source.SERVER)

@@ -282,6 +282,7 @@ def words(known: Sequence[str]) -> Any:
 
 def main() -> None:
     """Get the reference, print the tables asked for."""
+    servers.stoppable()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path("runs/upstream"), help="folder that is kept; default: %(default)s")
     parser.add_argument("--sdist", type=Path, help="of llama-cpp-python, or its unpacked folder; default: fetched by pip")

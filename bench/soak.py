@@ -142,6 +142,7 @@ def say(text: str) -> None:
 
 def main() -> None:
     """Soak, then kill; print what happened."""
+    servers.stoppable()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument(

@@ -108,6 +108,11 @@ def llama_cpp_example(
     return Side("examples/server", command, {"top_k": 40, "min_p": 0.0}, texts=True, env={"PYTHONPATH": str(site)})
 
 
+def stoppable() -> None:
+    """Let SIGTERM end this process by way of what it has to clean up: no server is left behind."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+
+
 def free_port() -> int:
     """A port that nothing listens on now."""
     with socket.socket() as probe:

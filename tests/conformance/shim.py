@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -31,6 +32,7 @@ from tests.conformance import flags as flags_
 from tests.conformance import native, start, templates
 from tests.conformance.native import Clock, Gathered, UnsupportedError
 
+_STOP_S = 4  # llama-server's tests kill after 5
 _PASSED = ("authorization", "origin", "access-control-request-method", "access-control-request-headers")
 
 
@@ -336,6 +338,7 @@ def _listener(host: str, port: int) -> socket.socket:
 def main() -> None:
     """Serve until stopped; edgegen's process ends with this one."""
     flags = flags_.parsed(sys.argv[1:])
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn raises it again, which must not skip what ends edgegen
     with tempfile.TemporaryDirectory() as folder:
         model = Path(os.environ[flags_.MODEL])
         template = templates.wanted(flags, templates.brings(model))
@@ -356,5 +359,5 @@ def main() -> None:
         finally:
             process.terminate()
             with suppress(subprocess.TimeoutExpired):
-                process.wait(10)
+                process.wait(_STOP_S)
             process.kill()
