@@ -63,6 +63,8 @@ def run(args: argparse.Namespace) -> int:
     made, served = settings(args), shops(args, _shared.language(args.lang))
     logging.basicConfig(level=logging.WARNING, format="edgegen: %(message)s", stream=sys.stderr)
     signal.signal(signal.SIGTERM, _interrupt)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to open anew
     with listening.bound(args.host, args.port) as listener, suppress(KeyboardInterrupt):
         if args.check:
             asyncio.run(_check(args, made, served, listener))

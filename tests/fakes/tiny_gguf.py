@@ -21,7 +21,9 @@ def byte_characters() -> list[str]:
     return [chr(byte) if byte in plain else chr(next(others)) for byte in range(256)]
 
 
-def write_tiny_gguf(path: Path, *, seed: int = 0, context: int = CONTEXT, width: int = WIDTH) -> Path:
+def write_tiny_gguf(
+    path: Path, *, seed: int = 0, context: int = CONTEXT, width: int = WIDTH, chat_template: str | None = None
+) -> Path:
     """Write the model and return its path. The same arguments give the same weights."""
     writer = gguf.GGUFWriter(path, "gpt2")
     writer.add_context_length(context)
@@ -32,6 +34,8 @@ def write_tiny_gguf(path: Path, *, seed: int = 0, context: int = CONTEXT, width:
     writer.add_layer_norm_eps(1e-5)
     writer.add_file_type(gguf.LlamaFileType.ALL_F32)
     _add_vocabulary(writer)
+    if chat_template:
+        writer.add_chat_template(chat_template)
     _add_weights(writer, np.random.default_rng(seed), context, width)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()

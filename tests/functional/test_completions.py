@@ -104,6 +104,14 @@ async def test_logprobs_in_the_shape_of_completions() -> None:
     assert (await complete({"prompt": "a", "max_tokens": 1}))["choices"][0]["logprobs"] is None
 
 
+async def test_characters_are_never_cut() -> None:
+    """Whatever tokens they are made of: each event has whole ones."""
+    words = "好茶🫖 té"
+    bits = await streamed({"prompt": [TEXT], "max_tokens": 40, "temperature": 0}, scripted(words))
+    texts = [bit["choices"][0]["text"] for bit in bits]
+    assert "".join(texts) == words and not any("\ufffd" in text for text in texts) and "🫖" in texts
+
+
 async def test_seeds_and_biases() -> None:
     """The same seed gives the same text, none another one; a bias forbids or forces a token."""
     body = {"prompt": "a", "max_tokens": 20}

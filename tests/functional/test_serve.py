@@ -10,17 +10,23 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import openai
 import pytest
+from openai.types.chat import ChatCompletionMessageParam
 
+from edgegen.cli import main
+from edgegen.pack import installed
 from edgegen.server import keys
 from tests.fakes import packs
+from tests.fakes.http import TEMPLATE
+from tests.fakes.tiny_gguf import write_tiny_gguf
 
 WAIT_S = 60
 SERVE = [sys.executable, "-m", "edgegen", "serve", "--port", "0"]
@@ -120,6 +126,27 @@ def test_json_follows_a_schema(client: openai.OpenAI) -> None:
         client.completions.create(model="any", prompt="The", extra_body={"grammar": "root ::= (not"})
 
 
+def test_the_openai_client_chats(tmp_path: Path) -> None:
+    """With a bare model that brings a template, whole and streamed. The model is random: its words are not looked at."""
+    model = write_tiny_gguf(tmp_path / "chatty.gguf", chat_template=TEMPLATE)
+    with ExitStack() as stack:
+        found = stack.enter_context(running("--model", str(model), "--threads", "1"))
+        client = stack.enter_context(openai.OpenAI(base_url=f"{found.url}/v1", api_key="-"))
+        hey: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Hey <|end|>"}]
+        whole = client.chat.completions.create(model="any", messages=hey, max_tokens=8, seed=3, logprobs=True, top_logprobs=2)
+        assert whole.model == "chatty" and whole.usage is not None and whole.usage.completion_tokens <= 8
+        told = whole.choices[0].logprobs
+        assert told is not None and all(len(token.top_logprobs) == 2 for token in told.content or ())
+        stream = client.chat.completions.create(
+            model="any", messages=hey, max_tokens=8, seed=3, stream=True, stream_options={"include_usage": True}
+        )
+        bits = list(stream)
+        assert "".join(bit.choices[0].delta.content or "" for bit in bits if bit.choices) == whole.choices[0].message.content
+        assert bits[-1].usage is not None and bits[-1].usage.completion_tokens == whole.usage.completion_tokens
+        told_row = httpx.post(f"{found.url}/v1/explanations", json={"product": "p001"}, timeout=WAIT_S).json()
+        assert told_row["source"] == "template" and "completes plain text only" in told_row["note"]
+
+
 def test_explains_and_is_ready(server: Running) -> None:
     """With the pack's model, in both languages."""
     head = {"Authorization": f"Bearer {server.key}"}
@@ -129,6 +156,39 @@ def test_explains_and_is_ready(server: Running) -> None:
         found = http.post("/v1/explanations", json=both).json()["results"]
         assert [one["source"] for one in found] == ["model", "model"]
         assert 'edgegen_texts_total{source="model",task="reason"} 2.0' in http.get("/metrics").text
+
+
+def test_answers_while_its_engine_is_dead() -> None:
+    """Kill -9 of the engine: explanations go on, from templates, /ready says why, and the engine comes back."""
+    with running("--threads", "1") as found, httpx.Client(base_url=found.url, timeout=WAIT_S) as http:
+        os.kill(engine_of(found.process.pid), signal.SIGKILL)
+        while (ready := http.get("/ready")).status_code == 200:
+            time.sleep(0.01)
+        assert "died" in ready.json()["why"] and ready.headers["retry-after"]
+        told = http.post("/v1/explanations", json={"product": "p001"})
+        assert (told.status_code, bool(told.json()["text"])) == (200, True)
+        while (ready := http.get("/ready")).status_code != 200:
+            time.sleep(0.05)
+        assert ready.json()["restarts"] == 1 and "edgegen_engine_restarts_total 1.0" in http.get("/metrics").text
+        assert http.post("/v1/explanations", json={"product": "p001"}).json()["source"] == "model"
+
+
+def engine_of(server: int) -> int:
+    """The process below a server."""
+    return int(Path(f"/proc/{server}/task/{server}/children").read_text("ascii").split()[0])
+
+
+def test_follows_the_active_pack_under_load(tmp_path: Path) -> None:
+    """No request fails, each answer names the pack that gave it, and from one moment on it is the new one."""
+    installed.Installed().install(packs.make(tmp_path / "other", "other"), allow_unsigned=True)
+    with running("--threads", "1") as found, httpx.Client(base_url=found.url, timeout=WAIT_S) as http:
+        assert main(["pack", "activate", "other"]) == 0
+        answers = list[httpx.Response]()
+        while len(answers) < 5 or answers[-1].json()["model"] != "other":
+            answers.append(http.post("/v1/completions", json={"prompt": "The", "max_tokens": 4}))
+        assert {answer.status_code for answer in answers} == {200}
+        names = [answer.json()["model"] for answer in answers]
+        assert names == sorted(names) and http.get("/ready").json()["pack"]["label"] == "other@1"
 
 
 def test_serves_until_it_is_interrupted() -> None:
