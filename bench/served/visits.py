@@ -27,7 +27,9 @@ class Visit:
 
 
 @dataclass(slots=True)
-class _Answer:
+class Answer:
+    """An answer as it came."""
+
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
@@ -42,9 +44,9 @@ def drawn(rng: random.Random) -> Visit:
     return rng.choices(
         (
             Visit("/v1/explanations", explain, manner),
-            Visit("/v1/explanations (stream)", {**explain, "stream": True}, manner, '"done"'),
+            Visit("/v1/explanations (stream)", {**explain, "stream": True}, manner, 'data: {"done"'),
             Visit("/v1/completions", {**written, "n": rng.randint(1, 3)}, manner),
-            Visit("/v1/completions (stream)", {**written, "stream": True}, manner, "[DONE]"),
+            Visit("/v1/completions (stream)", {**written, "stream": True}, manner, "data: [DONE]"),
             Visit("/tokenize", {"content": "The kettle is quiet. " * rng.randint(1, 20)}),
             Visit("/v1/models", None),
             Visit("/metrics", None),
@@ -65,7 +67,7 @@ async def made(port: int, visit: Visit, rng: random.Random) -> str:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(reader.read(1 << 20), rng.choice((0.001, 0.01, 0.05, 0.2)))
                 return "left"
-            return _judged(visit, await _answer(reader, 0.02 if visit.manner == "slow" else 0.0))
+            return judged(visit, await _answer(reader, 0.02 if visit.manner == "slow" else 0.0))
     except TimeoutError:
         return f"FAULT: no end after {_TOO_LONG_S:g} s"
     except (OSError, asyncio.IncompleteReadError, ValueError) as error:
@@ -82,9 +84,9 @@ def _request(path: str, port: int, body: Mapping[str, Any] | None) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode() + data
 
 
-async def _answer(reader: asyncio.StreamReader, pause_s: float) -> _Answer:
+async def _answer(reader: asyncio.StreamReader, pause_s: float) -> Answer:
     """The whole answer; the connection is closed after it."""
-    answer = _Answer()
+    answer = Answer()
     answer.status = int((await reader.readuntil(b"\r\n")).split()[1])
     while (line := (await reader.readuntil(b"\r\n")).strip()) != b"":
         name, _, value = line.decode("latin-1").partition(":")
@@ -97,7 +99,8 @@ async def _answer(reader: asyncio.StreamReader, pause_s: float) -> _Answer:
     return answer
 
 
-def _judged(visit: Visit, answer: _Answer) -> str:
+def judged(visit: Visit, answer: Answer) -> str:
+    """How an answer ended a visit. What must not be begins with FAULT."""
     if answer.status in _AGAIN:
         return str(answer.status) if "retry-after" in answer.headers else f"FAULT: {answer.status} without Retry-After"
     if answer.status != 200:
@@ -111,9 +114,7 @@ def _judged(visit: Visit, answer: _Answer) -> str:
 
 def _ended(visit: Visit, body: bytes) -> str:
     """A stream ends once, with its last event or with an error in its place."""
-    events = (
-        body.decode("utf-8").count(f"data: {visit.ends}") if visit.ends == "[DONE]" else body.decode("utf-8").count(visit.ends)
-    )
+    events = body.count(visit.ends.encode())
     errors = body.count(b'data: {"error"')
     if events + errors != 1:
         return f"FAULT: {events} ends, {errors} errors in a stream: {body[-200:]!r}"

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from bench.served import figures, load, memory
+from bench.served import figures, load, memory, visits
+from bench.served.visits import Answer, Visit
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 
@@ -80,3 +81,21 @@ def test_memory_counts_a_process_and_what_it_started() -> None:
         assert alone.threads == 1
     finally:
         child.communicate(b"\n")
+
+
+def _stream(*events: str, end: str = "0\r\n\r\n") -> Answer:
+    return Answer(200, {"transfer-encoding": "chunked"}, ("".join(f"data: {event}\n\n" for event in events) + end).encode())
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [
+        (_stream('{"x"}', "[DONE]"), "answered"), (_stream('{"error": 1}'), "error in the stream"),
+        (_stream("[DONE]", "[DONE]"), "FAULT: 2 ends"), (_stream('{"x"}'), "FAULT: 0 ends"),
+        (_stream("[DONE]", end=""), "FAULT: cut off"), (Answer(429, {"retry-after": "1"}), "429"),
+        (Answer(503), "FAULT: 503 without Retry-After"), (Answer(500, body=b"oh"), "FAULT: status 500"),
+    ],
+)  # fmt: skip
+def test_a_visit_ends_once_or_is_a_fault(answer: Answer, outcome: str) -> None:
+    """A stream has one end, or an error in its place; a refusal says when to come again."""
+    assert visits.judged(Visit("/v1/completions (stream)", {}, ends="data: [DONE]"), answer).startswith(outcome)
