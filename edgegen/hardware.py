@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,8 @@ class Hardware:
     setting: Setting
     why: str
     trials: tuple[Trial, ...] = ()
+    avoided: tuple[Setting, ...] = ()
+    """Settings that crashed an engine; they are not chosen again."""
 
 
 def usable_cores() -> int:
@@ -80,6 +82,18 @@ def known(model: Path) -> Hardware:
         return Hardware(default_setting(), "safe default; edgegen doctor --probe finds the fastest setting")
 
 
+def avoid(model: Path, setting: Setting, safe: Setting) -> Hardware:
+    """Keep in mind that an engine crashed with a setting, and that another one works; later probes do not choose it either.
+
+    Raises StorageError where that cannot be kept.
+    """
+    before = known(model)
+    avoided = tuple(dict.fromkeys((*before.avoided, setting)))
+    found = replace(before, setting=safe, why=f"an engine crashed with {setting}", avoided=avoided)
+    _keep(model, found)
+    return found
+
+
 def probe(model: Path, *, timeout_s: float = 120) -> Hardware:
     """Try the settings of this machine on a model, keep the answer and return it.
 
@@ -92,9 +106,14 @@ def probe(model: Path, *, timeout_s: float = 120) -> Hardware:
     if describe_native().get("gpu offload") == "yes":
         kinds.append([Setting(threads=min(usable_cores(), 2), gpu_layers=-1)])
     trials = [trial for settings in kinds for trial in _try(model, settings, timeout_s)]
-    found = choose(trials)
-    _write(_cache_file(model), json.dumps(asdict(found), indent=1))
+    avoided = known(model).avoided
+    found = replace(choose(trials, avoided), avoided=avoided)
+    _keep(model, found)
     return found
+
+
+def _keep(model: Path, found: Hardware) -> None:
+    _write(_cache_file(model), json.dumps(asdict(found), indent=1))
 
 
 def trial(model: Path, setting: Setting, *, timeout_s: float = 120) -> Trial:
@@ -102,10 +121,12 @@ def trial(model: Path, setting: Setting, *, timeout_s: float = 120) -> Trial:
     return _try(model, [setting], timeout_s)[0]
 
 
-def choose(trials: Sequence[Trial]) -> Hardware:
-    """The fastest setting that worked; a later one (more threads, repacked, GPU) must be clearly faster."""
+def choose(trials: Sequence[Trial], avoided: Sequence[Setting] = ()) -> Hardware:
+    """The fastest setting that worked and crashed no engine; a later one (more threads, repacked, GPU) must be clearly faster."""
     best: tuple[float, Setting] | None = None
     for trial in trials:
+        if trial.setting in avoided:
+            continue
         if trial.seconds is not None and (best is None or trial.seconds < _GAIN * best[0]):
             best = trial.seconds, trial.setting
     failed = [str(trial.setting) for trial in trials if trial.seconds is None]
@@ -158,7 +179,8 @@ def _cache_file(model: Path) -> Path:
 
 def _from_json(data: dict[str, Any]) -> Hardware:
     trials = tuple(Trial(Setting(**t["setting"]), t["seconds"], t["error"]) for t in data["trials"])
-    return Hardware(Setting(**data["setting"]), data["why"], trials)
+    avoided = tuple(Setting(**setting) for setting in data.get("avoided", ()))
+    return Hardware(Setting(**data["setting"]), data["why"], trials, avoided)
 
 
 def _write(path: Path, text: str) -> None:

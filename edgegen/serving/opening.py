@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
 from functools import partial
@@ -16,7 +17,7 @@ from edgegen.engine import open_engine
 from edgegen.engine.gguf import Header, read_header
 from edgegen.engine.loop import Engine
 from edgegen.engine.options import SamplingOptions
-from edgegen.errors import EdgegenError, EngineError
+from edgegen.errors import EdgegenError, EngineError, StorageError
 from edgegen.explain import Explainer, ExplainOptions
 from edgegen.pack import Pack
 from edgegen.pack.installed import chosen
@@ -43,8 +44,9 @@ def opened(launch: Launch, say: Say) -> tuple[Runner, State]:
     pack = None if launch.model else chosen(Path(launch.pack) if launch.pack else None, say)
     model = pack.model if pack else Path(launch.model or "")
     header = read_header(model)
-    setting = hardware.known(model).setting
-    setting = cautious(replace(setting, threads=launch.threads) if launch.threads else setting, launch.caution)
+    known = hardware.known(model)
+    fastest = known.avoided[0] if launch.caution and known.avoided else known.setting
+    setting = cautious(replace(fastest, threads=launch.threads) if launch.threads else fastest, launch.caution)
     adapter = Path(launch.adapter) if launch.adapter else None
     engine = open_engine(
         model, setting=setting, max_waiting=launch.max_waiting, adapter=adapter, n_ctx=launch.context, n_cells=launch.cells,
@@ -54,6 +56,9 @@ def opened(launch: Launch, say: Say) -> tuple[Runner, State]:
     explainer = _explainer(engine, pack, adapter, info["label"], say)
     runner = Runner(explainer, engine, info["label"])
     prove(runner, _languages(pack) if explainer.has_model else ())
+    if (safe := cautious(fastest, launch.caution)) != fastest:
+        with suppress(StorageError):  # it is found out again, then
+            hardware.avoid(model, fastest, safe)
     return runner, describe(engine, info, explains=explainer.has_model, setting=str(setting), **_of_header(header, engine))
 
 

@@ -48,6 +48,16 @@ def test_without_a_working_trial_the_default_stays() -> None:
     assert found.setting == hardware.default_setting() and "no trial worked" in found.why
 
 
+def test_what_crashed_an_engine_is_not_chosen_again(model: Path) -> None:
+    """Neither from the kept answer nor by the next probe, however fast it was."""
+    fast, safe = Setting(2, repacked=True), Setting(2)
+    found = hardware.avoid(model, fast, safe)
+    assert hardware.known(model) == found and found.setting == safe and "crashed with CPU, 2 threads, repacked" in found.why
+    assert hardware.avoid(model, safe, Setting(1)).avoided == (fast, safe)
+    assert hardware.probe(model).setting not in (fast, safe) and hardware.known(model).avoided == (fast, safe)
+    assert hardware.choose([Trial(safe, 0.4), Trial(fast, 0.1)], [fast]).setting == safe
+
+
 def test_default_is_safe(model: Path) -> None:
     """Without a kept answer: no repacked buffers, no GPU, and nothing is started or written."""
     found = hardware.known(model)
