@@ -133,8 +133,8 @@ async def service(args: argparse.Namespace) -> AsyncIterator[Service]:
         return
     supervisor = Supervisor(_launch(args))
     try:
-        await supervisor.start()
         async with following(supervisor, active=args.pack is None and args.model is None):
+            await supervisor.start()
             yield supervisor
     finally:
         await supervisor.drain(_LAST_S)

@@ -74,14 +74,15 @@ class Supervisor:
 
     async def start(self) -> None:
         """Start the engine and wait for it. Raises what no restart cures; after a crash returns, and goes on trying."""
-        try:
-            await self._install(self._launch)
-        except _HOPELESS as error:
-            self._known = State(False, str(error).rstrip("."))
-            raise
-        except EngineError as error:
-            self._fail(str(error), crashed=True)
-            self._revive()
+        async with self._switching:
+            try:
+                await self._install(self._launch)
+            except _HOPELESS as error:
+                self._known = State(False, str(error).rstrip("."))
+                raise
+            except EngineError as error:
+                self._fail(str(error), crashed=True)
+                self._revive()
 
     async def explain(self, call: Explain) -> Explained:
         """A checked text; from the template where the engine is not there, dies, or does not answer in time."""

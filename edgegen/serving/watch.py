@@ -20,7 +20,10 @@ _EVERY_S = 1.0
 
 @asynccontextmanager
 async def following(supervisor: Supervisor, *, active: bool) -> AsyncIterator[None]:
-    """Follow the active pack where `active`; in any case open what is served anew on SIGHUP, as after it was repaired."""
+    """Follow the active pack where `active`; in any case open what is served anew on SIGHUP, as after it was repaired.
+
+    To be entered before the supervisor starts, so that a pack that becomes active meanwhile is not missed.
+    """
     watch, loop = Watch(supervisor) if active else None, asyncio.get_running_loop()
     tasks: set[asyncio.Task[None]] = set()
 

@@ -107,8 +107,11 @@ async def test_follows_the_active_pack(tmp_path: Path) -> None:
     for name in ("one", "two", "worse"):
         installed.install(packs.make(tmp_path / name, name, seed=len(name)), allow_unsigned=True)
     installed.activate("one")
-    supervisor = await started()
+    supervisor = Supervisor(Launch(threads=1))
     watch = Watch(supervisor, installed)
+    start = asyncio.create_task(supervisor.start())
+    await asyncio.sleep(0)
+    await asyncio.gather(start, watch.look(again=True))  # a switch waits for the start
     looking = asyncio.create_task(watch.follow(0.02))
     try:
         assert supervisor.state.pack is not None and supervisor.state.pack["label"] == "one@1"
