@@ -113,7 +113,7 @@ class Drafter:
             goes_on = 0 < place < len(self._ids) and self._ids[place] == token
             place, common = (place + 1, common + 1) if goes_on else (0, 0)
         self._last = len(self._ids), tokens, buckets
-        self._vain = 0 if chances else self._vain + 1
+        self._vain = 0 if tokens else self._vain + 1
         self._rest = min(self._vain, _LONGEST_REST) if self._vain >= _PATIENCE else 0
         return Draft(tuple(tokens[: len(chances)]), tuple(chances))
 
