@@ -1,10 +1,14 @@
-"""What every test stands on: the user's own folders are out of its sight."""
+"""What every test stands on: the user's own folders are out of its sight, and no example is timed."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("no clock", deadline=None)  # a busy machine is no fault
+settings.load_profile("no clock")
 
 
 @pytest.fixture(autouse=True)

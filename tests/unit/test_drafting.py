@@ -102,7 +102,6 @@ def test_a_text_of_which_nothing_can_be_guessed_rests() -> None:
     assert looked < 40
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 4), max_size=30), st.lists(st.lists(st.integers(0, 4), max_size=30), max_size=12))
 def test_any_history_of_a_text_gives_a_draft(prompt: list[int], texts: list[list[int]]) -> None:
     """Texts that grow, shrink and change: every draft has tokens with falling chances, and no more than asked for."""
@@ -183,7 +182,7 @@ def test_the_likelier_guesses_of_all_texts_come_first() -> None:
     assert pace.choose(8, [[0.9, 0.8, 0.7], [0.3, 0.1], [], [0.85, 0.75]]) == [1, 0, 0, 1]
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     st.integers(1, 16),
     st.lists(st.tuples(st.integers(1, 64), st.floats(1e-6, 10)), max_size=40),
