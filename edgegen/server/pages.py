@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from html import escape
 from typing import Any
@@ -38,7 +39,7 @@ def _route(spec: Mapping[str, Any], path: str, method: str, route: Mapping[str, 
     if fields:
         yield "<table><tr><th>field<th>type<th>"
         for name, one in fields.items():
-            yield f"<tr><td><code>{escape(name)}</code><td>{_kind(spec, one)}<td>{_text(_about(spec, one))}"
+            yield f"<tr><td><code>{escape(name)}</code><td>{escape(_kind(spec, one))}<td>{_text(_about(spec, one))}"
         yield "</table>"
     answers = [f"{status}: {escape(_found(spec, one)['description'])}" for status, one in route["responses"].items()]
     yield f"<p>Answers: {'; '.join(answers)}</p></section>"
@@ -67,17 +68,19 @@ def _about(spec: Mapping[str, Any], part: Mapping[str, Any]) -> str:
 
 
 def _kind(spec: Mapping[str, Any], part: Mapping[str, Any]) -> str:
+    """What a field may be, in words. Null is left out: it stands for a field that is not there."""
     schema = _found(spec, part)
-    if options := schema.get("anyOf"):
-        return " or ".join(_kind(spec, one) for one in options)
-    kinds = schema.get("type", "any")
-    words = " or ".join(kinds) if isinstance(kinds, list) else str(kinds)
-    if schema.get("enum"):
-        words = ", ".join(str(one) for one in schema["enum"])
+    if "enum" in schema:
+        words = " or ".join(json.dumps(one) for one in schema["enum"] if one is not None) or "null"
+    elif options := schema.get("anyOf"):
+        words = " or ".join(dict.fromkeys(_kind(spec, one) for one in options if one.get("type") != "null"))
+    else:
+        kinds = schema.get("type", "any value")
+        words = " or ".join(one for one in ([kinds] if isinstance(kinds, str) else kinds) if one != "null")
+        words += f" of {_kind(spec, schema['items'])}" if "items" in schema else ""
     low, high = schema.get("minimum"), schema.get("maximum")
     words += f" in [{low}, {high}]" if low is not None and high is not None else ""
-    words += f", default {schema['default']}" if schema.get("default") is not None else ""
-    return escape(words)
+    return words + (f", default {json.dumps(schema['default'])}" if schema.get("default") is not None else "")
 
 
 def _text(text: str) -> str:
