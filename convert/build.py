@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -201,16 +202,22 @@ def _opened(checkpoint: str | Path | None, adapter: Path | None) -> Checkpoint:
     return open_checkpoint(checkpoint)
 
 
-def record_evaluation(folder: Path, evaluation: dict[str, Any]) -> None:
-    """Write an evaluation into a pack that was evaluated after it was built.
+def record_evaluation(folder: Path, evaluation: dict[str, Any], files: Mapping[str, str] | None = None) -> None:
+    """Write an evaluation into a pack that was evaluated after it was built, with `files` (name: text) that belong to it.
 
     Raises PackError, StorageError, and UsageError for a signed pack, whose signature would not fit any more.
     """
     if (folder / pack.SIGNATURE).exists():
         raise UsageError(f"{folder} is signed, so its manifest cannot change. Record into the pack it was built from.")
-    manifest = replace(pack.load(folder).manifest, evaluation=evaluation)
-    with whole(folder / pack.MANIFEST) as part:
-        part.write_text(pack.to_text(manifest), "utf-8")
+    manifest, texts = pack.load(folder).manifest, files or {}
+    with ExitStack() as parts:
+        # The manifest takes its place last: until then the old one lists the old files, and a run that ends here is repeated.
+        part = parts.enter_context(whole(folder / pack.MANIFEST))
+        for name, text in texts.items():
+            with whole(folder / name) as file:
+                file.write_text(text, "utf-8")
+        entries = manifest.files | pack.describe(folder, texts)
+        part.write_text(pack.to_text(replace(manifest, evaluation=evaluation, files=entries)), "utf-8")
 
 
 def _check_tasks(opened: Checkpoint, about: About) -> None:

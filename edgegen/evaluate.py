@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from random import Random
-from statistics import median
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from statistics import median, pstdev
 from typing import Any
 
-from edgegen import explain, grounding, scores, slots, tasks
-from edgegen.domain import Lang, Request
+import numpy as np
+
+from edgegen import explain, grounding, scores, tasks
+from edgegen.domain import Lang
+from edgegen.engine.loop import Engine
+from edgegen.evaluation import cases as texts_of
+from edgegen.evaluation import features, likelihood, measures, slot_error, worst
+from edgegen.evaluation.cases import Case, Told
+from edgegen.evaluation.measures import Figure, Measure
+from edgegen.evaluation.slot_error import SlotErrors
+from edgegen.evaluation.worst import Bad
 from edgegen.explain import Explainer, ExplainOptions, Explanation
 from edgegen.slots import Prompt, Segment, Slot
 
+__all__ = ["Case", "Row", "Scored", "evaluate"]
+
 FORM_RULES = grounding.UNFINISHED | {"form", "repetition"}
 """Rules about how a text is made; every other rule is about whether it is true."""
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """A request and, where there is one, a reference text."""
-
-    request: Request
-    reference: str | None = None
+_GROUPED = ("template_share", "grounded", "slot_error", "rouge_l", "bleu")
+Measures = dict[str, dict[str, Measure]]
+"""By score, then by whose texts: model, unchecked, template, shuffled, constant, reference."""
+Systems = Mapping[str, Sequence[Told]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +37,8 @@ class Row:
 
     `ungrounded_before` is the share with an untrue claim, `rejected_before` with any fault, of what the model writes when no
     sentence is checked on the way (one candidate a case). `coverage` is the share of required facts that the shown texts
-    mention. `accuracy` is given for tasks that choose.
+    mention. `accuracy` is given for tasks that choose. `figures` are all scores by name and by whose texts they are, with
+    intervals where there are any; docs/evaluation.md defines them.
     """
 
     task: str
@@ -49,43 +56,101 @@ class Row:
     bleu: dict[str, float]
     rouge_l: dict[str, float]
     accuracy: float | None = None
+    figures: dict[str, dict[str, Figure]] = field(default_factory=dict)
+    categories: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Of each category of products: `texts`, and scores of the model's."""
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON object."""
-        return asdict(self)
+        return asdict(replace(self, figures={})) | {"figures": measures.as_json(self.figures)}
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A row, what it was made of, and the texts with something against them, the worst first."""
+
+    row: Row
+    cases: Sequence[Case]
+    answers: list[Explanation]
+    measures: Measures
+    bad: list[Bad]
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What was written for the cases: `answers` as shown, `drafts` without a check on the way."""
+
+    lang: Lang
+    cases: Sequence[Case]
+    answers: list[Explanation]
+    drafts: list[Explanation]
+    references: list[list[Told]]
+    """Empty where a case has none."""
+    systems: Systems
+    """By whose texts they are: the model's, the baselines', and the references themselves; empty for a task that chooses."""
+
+    @property
+    def rules(self) -> list[set[str] | None]:
+        """The rules that each draft breaks, None where nothing was written."""
+        return [_rules(d.candidates[0], d.prompt) if d.candidates else None for d in self.drafts]
 
 
 def evaluate(
-    explainer: Explainer, task: str, lang: Lang, cases: Sequence[Case], options: ExplainOptions
-) -> tuple[Row, list[Explanation]]:
-    """Explain every case and score the answers. Cases must not be empty."""
+    explainer: Explainer, task: str, lang: Lang, cases: Sequence[Case], options: ExplainOptions, *,
+    engine: Engine | None = None, tokenize: str | None = None,
+) -> Scored:  # fmt: skip
+    """Explain every case and score the answers. Cases must not be empty, nor hold a request twice.
+
+    `engine` is the explainer's, for perplexity; `tokenize` is BLEU's, see `scores.References`. Raises MissingExtraError where
+    there are references and the libraries that compare with them are not installed.
+    """
+    found = [texts_of.references(case) for case in cases]
+    references = found if all(found) else []
+    against = scores.References([[t.text for t in several] for several in references], lang, tokenize) if references else None
     answers = [explainer.explain(case.request, options) for case in cases]
-    texts = [answer.text for answer in answers]
     unchecked = replace(options, n=1, rewrite=False)
-    first = [explainer.explain(case.request, unchecked) for case in cases]
-    candidates = [_rules(segments, answer.prompt) for answer in first for segments in answer.candidates]
-    row = Row(
+    drafts = [explainer.explain(case.request, unchecked) for case in cases]
+    chooses = tasks.get(task).choices
+    run = _Run(lang, cases, answers, drafts, references, {} if chooses else _systems(answers, cases, references))
+    errors = _slot_errors(run)
+    of_all = _measures(run, errors, against, engine)
+    return Scored(_row(run, task, of_all), cases, answers, of_all, worst.of(answers, drafts, references, errors.get("model", ())))
+
+
+def _row(run: _Run, task: str, found: Measures) -> Row:
+    texts, rules = [answer.text for answer in run.answers], [broken for broken in run.rules if broken is not None]
+    accuracy = found.get("accuracy")
+    return Row(
         task=task,
-        lang=lang,
-        texts=len(answers),
-        model_share=_mean([answer.source == "model" for answer in answers]),
-        wrong_values=sum(_wrong_values(answer) for answer in answers),
-        ungrounded_after=sum(bool(_rules(list(answer.segments), answer.prompt) - FORM_RULES) for answer in answers),
-        ungrounded_before=_mean([bool(rules - FORM_RULES) for rules in candidates]),
-        rejected_before=_mean([bool(rules) for rules in candidates]),
-        coverage=_mean(list(map(_coverage, answers))),
-        usr=scores.usr(texts),
+        lang=run.lang,
+        texts=len(texts),
+        model_share=_mean([answer.source == "model" for answer in run.answers]),
+        wrong_values=sum(map(wrong_values, run.answers)),
+        ungrounded_after=sum(map(untrue, run.answers)),
+        ungrounded_before=_mean([bool(broken - FORM_RULES) for broken in rules]),
+        rejected_before=_mean([bool(broken) for broken in rules]),
+        coverage=_mean([_coverage(answer) for answer in run.answers]),
+        usr=features.usr(texts),
         repeated_4grams=scores.repeated_4grams(texts),
-        median_s=median(answer.timings["total_s"] for answer in answers),
-        **_against_references(answers, cases, lang),
+        median_s=median(answer.timings["total_s"] for answer in run.answers),
+        bleu={name: measure.value for name, measure in found.get("bleu", {}).items()},
+        rouge_l={name: measure.value for name, measure in found.get("rouge_l", {}).items()},
+        accuracy=accuracy["model"].value if accuracy else None,
+        figures=_figures(run, found),
+        categories=_categories(run, found),
     )
-    return row, answers
 
 
-def _wrong_values(answer: Explanation) -> bool:
+def wrong_values(answer: Explanation) -> bool:
+    """Whether a text shows a digit that none of its facts accounts for."""
     request = answer.prompt.request
     values = [*(slot.text for slot in tasks.get(answer.task).prompt(request).slots), *request.choices]
     return scores.wrong_values(answer.text, values)
+
+
+def untrue(answer: Explanation) -> bool:
+    """Whether the checks find something untrue in a text that was shown."""
+    return bool(_rules(list(answer.segments), answer.prompt) - FORM_RULES)
 
 
 def _rules(segments: list[Segment] | None, prompt: Prompt) -> set[str]:
@@ -106,24 +171,119 @@ def _coverage(answer: Explanation) -> float:
     return len(wanted & shown) / len(wanted) if wanted else 1.0
 
 
-def _against_references(answers: Sequence[Explanation], cases: Sequence[Case], lang: Lang) -> dict[str, Any]:
-    references, texts = [case.reference for case in cases if case.reference is not None], [answer.text for answer in answers]
-    if len(references) < len(texts):
-        return {"bleu": {}, "rouge_l": {}}
-    handler = tasks.get(answers[0].task)
-    if handler.choices:
-        return {"bleu": {}, "rouge_l": {}, "accuracy": _mean([t == r for t, r in zip(texts, references, strict=True)])}
-    shuffled = list(references)
-    Random(0).shuffle(shuffled)
-    systems = {
-        "model": texts,
-        "template": [slots.render(handler.draft(handler.prompt(case.request)), lang) for case in cases],
-        "shuffled": shuffled,
-        "constant": [references[0]] * len(texts),
+# --- the scores
+
+
+def _measures(
+    run: _Run, errors: Mapping[str, list[SlotErrors]], against: scores.References | None, engine: Engine | None
+) -> Measures:
+    rules = run.rules
+    found: Measures = {
+        "template_share": {"model": measures.mean([answer.source == "template" for answer in run.answers])},
+        "grounded": {
+            "model": measures.mean([not untrue(answer) for answer in run.answers]),
+            "unchecked": measures.ratio(
+                [broken is not None and not broken - FORM_RULES for broken in rules], [broken is not None for broken in rules]
+            ),
+        },
+        "coverage": {"model": measures.mean([_coverage(answer) for answer in run.answers])},
     }
+    if not run.systems:
+        pairs = zip(run.answers, run.references, strict=True) if run.references else ()
+        right = [any(answer.text == told.text for told in several) for answer, several in pairs]
+        return found | ({"accuracy": {"model": measures.mean(right)}} if right else {})
+    found["slot_error"] = {
+        system: measures.ratio([e.count if e.asked else 0 for e in several], [e.asked for e in several])
+        for system, several in errors.items()
+    }
+    for name, of in (("repeated_4grams", scores.repeated_share), ("length", _length)):
+        found[name] = {system: measures.mean([of(told.text) for told in texts]) for system, texts in run.systems.items()}
+    if against is not None:
+        _compared(run, against, found)
+        if engine is not None:
+            found["perplexity"] = {"reference": measures.perplexity(likelihood.losses(engine, run.cases))}
+    return found
+
+
+def _length(text: str) -> float:
+    return float(len(scores.tokens(text)))
+
+
+def _systems(
+    answers: Sequence[Explanation], cases: Sequence[Case], references: Sequence[Sequence[Told]]
+) -> dict[str, Sequence[Told]]:
+    found: dict[str, Sequence[Told]] = {"model": [texts_of.told(answer.segments, answer.prompt) for answer in answers]}
+    found |= texts_of.baselines(cases, references)
+    return found | ({"reference": [several[0] for several in references]} if references else {})
+
+
+def _compared(run: _Run, against: scores.References, found: Measures) -> None:
+    """What is scored against references is added to `found`."""
+    wanted = [several[0].features for several in run.references]
+    for system, texts in run.systems.items():
+        hit = [bool(own) and own[0] in told.features for told, own in zip(texts, wanted, strict=True)]
+        found.setdefault("fmr", {})[system] = measures.ratio(hit, [bool(own) for own in wanted])
+        if system != "reference":
+            for name, measure in against.measures([told.text for told in texts]).items():
+                found.setdefault(name, {})[system] = measure
+
+
+def _slot_errors(run: _Run) -> dict[str, list[SlotErrors]]:
+    """Of the model and of its drafts against what they were asked to tell; of others against what `_asked` says."""
+    counted: dict[str, list[SlotErrors]] = {}
+    for i, (answer, draft) in enumerate(zip(run.answers, run.drafts, strict=True) if run.systems else ()):
+        case, asked = run.cases[i], _asked(answer.prompt, run.cases[i])
+        for system, texts in run.systems.items():
+            wanted = _shown(answer.prompt) if system == "model" else asked
+            own = system not in texts_of.BORROWED or texts[i].of == case.request
+            counted.setdefault(system, []).append(slot_error.errors(texts[i], wanted, run.lang, own=own))
+        if draft.candidates:
+            told = texts_of.told(draft.candidates[0] or (), draft.prompt)
+            counted.setdefault("unchecked", []).append(slot_error.errors(told, _shown(draft.prompt), run.lang))
+    return counted
+
+
+def _shown(prompt: Prompt) -> slot_error.Asked:
+    """The facts that a prompt shows."""
+    return [(i, fact) for i, facts in enumerate(prompt.plan) for fact in facts]
+
+
+def _asked(prompt: Prompt, case: Case) -> slot_error.Asked:
+    """What any text on a request is to tell: all of it where the model was shown all, else what the reference chose to tell."""
+    shown = _shown(prompt)
+    if len(shown) == sum(len(section.facts) for section in prompt.request.sections):
+        return shown
+    return _shown(texts_of.forced(case, case.references[0])[0]) if case.references else ()
+
+
+def _figures(run: _Run, found: Measures) -> dict[str, dict[str, Figure]]:
+    out = {name: {system: measures.figure(measure) for system, measure in by.items()} for name, by in found.items()}
+    seconds = [answer.timings["total_s"] for answer in run.answers]
+    out["latency_s"] = {"median": Figure(median(seconds)), "p95": Figure(float(np.percentile(seconds, 95)))}
+    if not run.systems:
+        return out | {"usr": {"model": Figure(features.usr([answer.text for answer in run.answers]))}}
+    known = {feature for several in run.references for told in several for feature in told.features}
+    of: dict[str, Callable[[Sequence[Told]], float]] = {
+        "usr": lambda texts: features.usr([told.text for told in texts]),
+        "distinct_1": lambda texts: scores.distinct([told.text for told in texts], 1),
+        "distinct_2": lambda texts: scores.distinct([told.text for told in texts], 2),
+        "length_sd": lambda texts: pstdev(_length(told.text) for told in texts),
+    }
+    if known:
+        of["fcr"] = lambda texts: features.fcr([told.features for told in texts], known)
+        of["div"] = lambda texts: features.div([told.features for told in texts], known)
+    return out | {name: {system: Figure(score(texts)) for system, texts in run.systems.items()} for name, score in of.items()}
+
+
+def _categories(run: _Run, found: Measures) -> dict[str, dict[str, float]]:
+    """The model's scores by category of product, those with most texts first."""
+    groups: dict[str, list[int]] = {}
+    for i, case in enumerate(run.cases):
+        groups.setdefault(texts_of.category(case.request, run.lang), []).append(i)
+    model = {name: found[name]["model"] for name in _GROUPED if "model" in found.get(name, {})}
     return {
-        "bleu": {name: scores.bleu(found, references, lang) for name, found in systems.items()},
-        "rouge_l": {name: scores.rouge_l(found, references) for name, found in systems.items()},
+        category: {"texts": len(at)} | {name: Measure(m.stats[at], m.score).value for name, m in model.items()}
+        for category, at in sorted(groups.items(), key=lambda group: (-len(group[1]), group[0]))
     }
 
 

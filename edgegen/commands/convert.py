@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
         tasks=[] if args.tasks == "none" else [name for name in args.tasks.split(",") if name] or list(tasks.names()),
         licence=args.licence,
         provenance=_json(args.provenance) or _sources(args),
-        evaluation={"rows": _json(args.evaluation)} if args.evaluation else {},
+        evaluation=_evaluation(args.evaluation),
     )
     learnt, held = _own(args.data) if args.data else (None, None)
     with _progress() as progress:
@@ -157,6 +157,18 @@ def _adapter_alone(args: argparse.Namespace) -> int:
 def _sources(args: argparse.Namespace) -> dict[str, str]:
     named = {"checkpoint": args.checkpoint, "adapter": args.adapter}
     return {key: Path(value).name for key, value in named.items() if value is not None}
+
+
+def _evaluation(path: Path | None) -> dict[str, Any]:
+    """What a report says of its first pack."""
+    from edgegen.evaluation import report
+
+    if path is None:
+        return {}
+    found = _json(path)
+    if not isinstance(found, dict) or found.get("schema") != report.SCHEMA:
+        raise DataError(f"{path} is no report of `edgegen evaluate --report` with schema {report.SCHEMA}. Evaluate again.")
+    return report.kept(found, found["packs"][0])
 
 
 def _json(path: Path | None) -> Any:

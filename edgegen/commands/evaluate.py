@@ -1,35 +1,53 @@
-"""Score a pack: on the corpus's test split (--corpus), or on a catalogue (--catalogue, without references)."""
+"""Score packs or checkpoints: on pairs (--data), the corpus's test split (--corpus), or a catalogue, without references."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from edgegen import catalog, folders, pack, requests, tasks
-from edgegen.commands import _shared
+from edgegen import catalog, durable, folders, pack, requests, scores, tasks
+from edgegen.commands import _shared, _subjects
+from edgegen.commands._subjects import Subject
 from edgegen.domain import LANGS, Lang
-from edgegen.errors import MissingExtraError, OptionError, UsageError
-from edgegen.evaluate import Case, Row, evaluate
-from edgegen.explain import ExplainOptions, Explanation
+from edgegen.errors import DataError, MissingExtraError, NotFoundError, OptionError, UsageError
+from edgegen.evaluate import Case, Scored, evaluate
+from edgegen.evaluation import cases as cases_of
+from edgegen.evaluation import html, report, tables
+from edgegen.evaluation.report import Evaluated
+from edgegen.explain import ExplainOptions
+
+_DEADLINE_S = 600.0  # a busy machine must not turn texts of the model into template texts
+Cases = dict[tuple[str, Lang], list[Case]]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
+    parser.add_argument(
+        "packs", nargs="*", type=Path, metavar="PACK",
+        help="packs as in --pack, or folders of checkpoints or adapters (scored as F32); several: each, on the same texts",
+    )  # fmt: skip
+    parser.add_argument("--data", type=Path, help="JSONL of pairs: task, lang, sections, text")
     parser.add_argument("--corpus", type=Path, help="folder that `edgegen train corpus` wrote")
     parser.add_argument("--catalogue", help="a catalogue file instead")
+    parser.add_argument("--against", type=Path, metavar="PACK", help="test each difference from this one")
     parser.add_argument("--tasks", default="", help="names, with commas; default: all")
     parser.add_argument("--langs", default=",".join(LANGS), help="default: %(default)s")
     parser.add_argument("--limit", type=int, default=200, help="texts of each task and language; default: %(default)s")
     parser.add_argument("--n", type=int, default=ExplainOptions.n)
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument(
+        "--tokenize", choices=scores.TOKENIZERS,
+        help="how BLEU splits texts; `none` for data that is tokenised already; default: 13a for en, zh for zh",
+    )  # fmt: skip
     parser.add_argument("--show", type=int, default=0, help="print so many random texts of each language")
+    parser.add_argument("--worst", type=int, default=0, help="print so many of the worst texts with what is against them")
     parser.add_argument("--report", type=Path, help="write the figures as JSON")
-    parser.add_argument("--record", action="store_true", help="write the figures into the pack's manifest")
+    parser.add_argument("--html", type=Path, help="write them as one HTML file with plots")
+    parser.add_argument("--record", action="store_true", help="write the figures and the HTML file into the pack")
     parser.add_argument("--threads", type=int)
     _shared.add_pack(parser)
     _shared.add_adapter(parser)
@@ -38,44 +56,87 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the tables."""
-    if bool(args.corpus) == bool(args.catalogue):
-        raise UsageError("Give either --corpus FOLDER or --catalogue FILE.")
-    if args.limit < 1:
-        raise OptionError(f"--limit must be at least 1, got {args.limit}")
-    if args.record and args.adapter:
-        raise UsageError("--record keeps the figures of the pack alone. Leave out --adapter, or use --report.")
-    names = [name for name in args.tasks.split(",") if name] or list(tasks.names())
-    langs = [_shared.language(lang) for lang in args.langs.split(",")]
-    rows: list[Row] = []
-    shown: dict[Lang, list[Explanation]] = {lang: [] for lang in langs}
-    recorded = _recordable(args.pack) if args.record else None
-    with _shared.explainer(args.pack, args.threads, args.adapter) as explainer:
-        for lang in langs:
-            for name in names:
-                cases = list(_cases(args, name, lang))[: args.limit]
-                if not cases:
-                    _shared.say(f"{name}/{lang}: the catalogue has no facts for it")
-                    continue
-                row, answers = evaluate(explainer, name, lang, cases, ExplainOptions(n=args.n, seed=args.seed))
-                rows.append(row)
-                shown[lang] += answers
-                _shared.say(_line(row))
-    sys.stdout.write(table(rows))
-    for lang, answers in shown.items():
-        sample = Random(args.seed).sample(answers, min(args.show, len(answers)))
-        sys.stdout.writelines(f"[{lang}/{a.task}/{a.source}] {a.text}\n" for a in sample)
-    figures = [row.to_json() for row in rows]
-    if args.report:
-        args.report.write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    if recorded:
-        _record(recorded, figures)
+    _check(args)
+    wanted: list[Path | None] = [*args.packs] or [args.pack]
+    recorded = [_recordable(path) for path in wanted] if args.record else []
+    found = _cases(args)
+    if not found:
+        raise DataError("There is nothing to score: no task has a text or a product here. Look at --tasks, --langs and the data.")
+    done = [_evaluated(args, path, found) for path in wanted]
+    against = dict(zip(wanted, done, strict=True)).get(args.against)
+    if args.against and against is None:
+        against = _evaluated(args, args.against, found)
+    made = report.made(done, against, _settings(args))
+    sys.stdout.write(tables.whole(done, made["comparison"]))
+    _print_texts(args, done)
+    for path, write in ((args.report, report.to_text), (args.html, html.page)):
+        if path is not None:
+            with durable.storing(path):
+                path.write_text(write(made), "utf-8")
+    for folder, entry in zip(recorded, made["packs"], strict=False):
+        alone = made | {"packs": [entry], "comparison": None}
+        _record(folder, report.kept(made, entry), html.page(alone))
     return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    if sum(map(bool, (args.data, args.corpus, args.catalogue))) != 1:
+        raise UsageError("Give one of --data FILE, --corpus FOLDER and --catalogue FILE.")
+    if args.packs and args.pack:
+        raise UsageError("Name the pack either with --pack or without an option, not both ways.")
+    if args.adapter and (args.record or args.against or len(args.packs) > 1):
+        raise UsageError("--adapter goes with one pack alone, whose figures cannot be recorded. Leave it out, or use --report.")
+    for name, least in (("limit", 1), ("show", 0), ("worst", 0)):
+        if getattr(args, name) < least:
+            raise OptionError(f"--{name} must be at least {least}, got {getattr(args, name)}")
+    for name in _names(args):
+        tasks.get(name)
+
+
+def _names(args: argparse.Namespace) -> list[str]:
+    return [name for name in args.tasks.split(",") if name] or list(tasks.names())
+
+
+def _settings(args: argparse.Namespace) -> dict[str, Any]:
+    source = args.data or args.corpus or args.catalogue
+    return {
+        "data": Path(source).name, "limit": args.limit, "n": args.n, "seed": args.seed, "tokenize": args.tokenize,
+    }  # fmt: skip
+
+
+def _evaluated(args: argparse.Namespace, path: Path | None, found: Cases) -> Evaluated:
+    """One pack or checkpoint on all cases."""
+    rows: list[Scored] = []
+    options = ExplainOptions(n=args.n, seed=args.seed, deadline_s=_DEADLINE_S)
+    with _subjects.opened(path, args.threads, args.adapter) as subject:
+        for (name, lang), cases in found.items():
+            scored = evaluate(subject.explainer, name, lang, cases, options, engine=subject.engine, tokenize=args.tokenize)
+            rows.append(scored)
+            _shared.say(tables.line(scored.row))
+    return _about(subject, rows)
+
+
+def _about(subject: Subject, rows: Sequence[Scored]) -> Evaluated:
+    return Evaluated(subject.label, subject.quantization, subject.size, subject.provenance, rows)
+
+
+def _print_texts(args: argparse.Namespace, done: Sequence[Evaluated]) -> None:
+    for one in done:
+        for lang in dict.fromkeys(scored.row.lang for scored in one.rows):
+            answers = [answer for scored in one.rows if scored.row.lang == lang for answer in scored.answers]
+            sample = Random(args.seed).sample(answers, min(args.show, len(answers)))
+            sys.stdout.writelines(f"[{lang}/{a.task}/{a.source}] {a.text}\n" for a in sample)
+        for bad in report.worst(one)[: args.worst]:
+            sys.stdout.write(f"[{bad.lang}/{bad.task}/{bad.source}] {bad.text}\n")
+            sys.stdout.writelines(f"    {reason}\n" for reason in bad.reasons)
 
 
 def _recordable(wanted: Path | None) -> Path:
     """The folder of a pack whose manifest may still change. Raises UsageError for others, before anything is scored."""
     from edgegen.pack.installed import Installed
 
+    if wanted is not None and _subjects.is_checkpoint(wanted):
+        raise UsageError(f"{wanted} is a checkpoint, and --record writes into packs. Use --report, or convert it first.")
     found = _shared.open_pack(wanted).folder
     kept = (Installed().packs, folders.cache())
     if (found / pack.SIGNATURE).exists() or any(found.resolve().is_relative_to(folder.resolve()) for folder in kept):
@@ -85,17 +146,36 @@ def _recordable(wanted: Path | None) -> Path:
     return found
 
 
-def _record(folder: Path, figures: list[dict[str, Any]]) -> None:
+def _record(folder: Path, figures: dict[str, Any], page: str) -> None:
     try:
         from convert.build import record_evaluation
     except ImportError as error:
         raise MissingExtraError(f"Recording needs the package {error.name}. Install it: pip install 'edgegen[train]'.") from error
-    record_evaluation(folder, {"rows": figures})
+    record_evaluation(folder, figures, {html.FILE: page})
 
 
-def _cases(args: argparse.Namespace, name: str, lang: Lang) -> Iterator[Case]:
+# --- what is scored
+
+
+def _cases(args: argparse.Namespace) -> Cases:
+    """The cases of each task and language that has any, requests that are the same put together."""
+    names, langs = _names(args), [_shared.language(lang) for lang in args.langs.split(",")]
+    pairs = _of_data(args.data) if args.data else {}
+    found: Cases = {}
+    for lang in langs:
+        for name in names:
+            cases = pairs.get((name, lang), []) if args.data else list(_cases_of(args, name, lang))
+            if cases:
+                found[name, lang] = cases_of.merged(cases)[: args.limit]
+            elif args.catalogue:
+                _shared.say(f"{name}/{lang}: the catalogue has no facts for it")
+    return found
+
+
+def _cases_of(args: argparse.Namespace, name: str, lang: Lang) -> Iterator[Case]:
     if args.corpus:
-        yield from _corpus_cases(args.corpus, name, lang)
+        path = args.corpus / f"test.{name}.{lang}.jsonl"
+        yield from _of_data(path).get((name, lang), [])
         return
     found = catalog.load(args.catalogue, lang, _shared.overrides(args.map), args.currency, args.format)
     profiles = list(catalog.shoppers(args.shoppers or catalog.sample_shoppers(lang), lang, args.currency).values())
@@ -106,39 +186,21 @@ def _cases(args: argparse.Namespace, name: str, lang: Lang) -> Iterator[Case]:
         yield from (Case(request) for _, request in requests.build(name, part, context))
 
 
-def _corpus_cases(folder: Path, name: str, lang: Lang) -> Iterator[Case]:
-    from edgegen import slots
-    from edgegen.domain import Request
+def _of_data(path: Path) -> Cases:
+    """The pairs of a file; those of a task that chooses may choose what any of them names. Raises NotFoundError, DataError."""
+    from dataclasses import replace
+
     from edgegen.train import pairs
 
-    found = list(pairs.read(folder / f"test.{name}.{lang}.jsonl"))
-    tree = tuple(sorted({choice for pair in found for choice in pair.request.choices}))
-    for pair in found:
-        request = Request(pair.request.task, lang, pair.request.sections, tree)
-        prompt = tasks.get(name).prompt(request)
-        yield Case(request, pair.text if tree else slots.render(slots.parse(pair.text, prompt), lang))
-
-
-def _line(row: Row) -> str:
-    accuracy = "" if row.accuracy is None else f"  accuracy {row.accuracy:.3f}"
-    return (
-        f"{row.task:9} {row.lang} n={row.texts:4} model {row.model_share:6.1%}  wrong {row.wrong_values}  ungrounded after "
-        f"{row.ungrounded_after} before {row.ungrounded_before:5.1%}  rejected {row.rejected_before:5.1%}{accuracy}"
-    )
-
-
-def table(rows: list[Row]) -> str:
-    """The figures as a Markdown table."""
-    names = "task|lang|texts|model share|wrong values|ungrounded after|before|rejected before|coverage|USR|rep-4|median s"
-    columns = [*names.split("|"), "BLEU model / template / shuffled / constant", "ROUGE-L", "accuracy"]
-    head = f"| {' | '.join(columns)} |\n"
-    lines = [head, "|" + "---|" * len(columns) + "\n"]
-    for r in rows:
-        bleu, rouge = (" / ".join(f"{score:.1f}" for score in found.values()) or "-" for found in (r.bleu, r.rouge_l))
-        cells: list[object] = [
-            r.task, r.lang, r.texts, f"{r.model_share:.1%}", r.wrong_values, r.ungrounded_after, f"{r.ungrounded_before:.1%}",
-            f"{r.rejected_before:.1%}", f"{r.coverage:.1%}", f"{r.usr:.3f}", f"{r.repeated_4grams:.1%}", f"{r.median_s:.3f}",
-            bleu, rouge, "-" if r.accuracy is None else f"{r.accuracy:.1%}",
-        ]  # fmt: skip
-        lines.append(f"| {' | '.join(map(str, cells))} |\n")
-    return "".join(lines)
+    if path.is_dir():
+        raise NotFoundError(f"{path} is a folder. Give a JSONL file of pairs, or the folder of a corpus with --corpus.")
+    found: Cases = {}
+    for pair in pairs.read(path):
+        tasks.get(pair.request.task)
+        found.setdefault((pair.request.task, pair.request.lang), []).append(Case(pair.request, (pair.text,)))
+    if not found:
+        raise DataError(f"{path} holds no pairs. Each line needs task, lang, sections and text.")
+    for key, cases in found.items():
+        if tree := tuple(sorted({choice for case in cases for choice in case.request.choices})):
+            found[key] = [Case(replace(case.request, choices=tree), case.references) for case in cases]
+    return found

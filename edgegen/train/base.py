@@ -23,7 +23,7 @@ from edgegen.train import lora, pairs, tokenizer
 from edgegen.train.corpus import generate
 from edgegen.train.corpus.world import Split
 from edgegen.train.dataset import Encoder, PairDataset, draft_table, licensing_table
-from edgegen.train.fit import SAVED, FitOptions, fit
+from edgegen.train.fit import SAVED, FitOptions, curve, fit
 from edgegen.train.pairs import Pair
 
 Say = Callable[[str], None]
@@ -177,7 +177,7 @@ def train(recipe: Recipe, folder: Path, say: Say, start: str | None = None) -> P
     made = {
         "recipe": asdict(recipe), "pairs": len(sets["train"]), "tokens": total,
         "parameters": sum(p.numel() for p in net.parameters()),
-        "losses": {key: [entry[key] for entry in log if key in entry][-1:] for key in ("loss", "eval_loss")},
+        "losses": {key: [entry[key] for entry in log if key in entry][-1:] for key in ("loss", "eval_loss")}, "log": curve(log),
         "torch": torch.__version__, "transformers": transformers.__version__, **history,
     }  # fmt: skip
     (folder / PROVENANCE).write_text(json.dumps(made, indent=2) + "\n", "utf-8")

@@ -218,6 +218,13 @@ def bf16_pays() -> bool:
     return torch.cuda.is_available() or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
+def curve(log: Sequence[dict[str, float]], most: int = 200) -> list[dict[str, float]]:
+    """The losses of a log by step, for a report's plot: about `most` entries, evenly taken."""
+    kept = ("step", "loss", "eval_loss")
+    found = [{key: entry[key] for key in kept if key in entry} for entry in log if "loss" in entry or "eval_loss" in entry]
+    return [entry for i, entry in enumerate(found) if "eval_loss" in entry or i % max(1, len(found) // most) == 0]
+
+
 def lengths(examples: Sequence[Example]) -> tuple[int, int]:
     """Tokens in all and tokens of text, for the log."""
     return sum(len(e.ids) for e in examples), sum(len(e.ids) - e.start for e in examples)

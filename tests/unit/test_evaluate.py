@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from decimal import Decimal
 
+import numpy as np
 import pytest
 
 from edgegen import scores
 from edgegen.domain import Fact, Kind, Request, Section
 from edgegen.engine.loop import Engine
 from edgegen.evaluate import Case, evaluate
+from edgegen.evaluation import measures
+from edgegen.evaluation.cases import merged
+from edgegen.evaluation.likelihood import losses
 from edgegen.explain import Explainer, ExplainOptions
-from tests.fakes.backend import FakeBackend, scripted
+from tests.fakes.backend import VOCABULARY, FakeBackend, scripted
 
 
 def request(name: str, price: int = 10) -> Request:
@@ -30,23 +34,51 @@ def explainer() -> Iterator[Explainer]:
 
 def test_a_true_sentence_scores_well(explainer: Explainer) -> None:
     """Everything from the model, nothing wrong, against references and baselines."""
-    cases = [Case(request(f"Tray {i}", i + 3), f"Tray {i} costs ${i + 3}.") for i in range(4)]
-    row, answers = evaluate(explainer, "reason", "en", cases, ExplainOptions(n=2, temperature=0))
-    assert [a.text for a in answers] == [case.reference for case in cases]
+    cases = [Case(request(f"Tray {i}", i + 3), ("<|v1|> costs <|v4|>.",)) for i in range(4)]
+    found = evaluate(explainer, "reason", "en", cases, ExplainOptions(n=2, temperature=0))
+    row = found.row
+    assert [a.text for a in found.answers] == [f"Tray {i} costs ${i + 3}." for i in range(4)]
     assert (row.model_share, row.wrong_values, row.ungrounded_after, row.ungrounded_before) == (1.0, 0, 0, 0.0)
     assert (row.coverage, row.usr) == (1.0, 1.0)
     assert row.bleu["model"] == pytest.approx(100)
     assert row.bleu["model"] > row.bleu["constant"] and row.bleu["model"] > row.bleu["shuffled"]
     assert row.rouge_l["model"] == pytest.approx(100)
+    assert {s: row.figures["slot_error"][s].value for s in ("model", "unchecked", "template")} == dict.fromkeys(
+        ("model", "unchecked", "template"), 0.0
+    )
+    # Two values asked for; in three of the four both are missing and two others there.
+    assert row.figures["slot_error"]["constant"].value == pytest.approx(3 * 4 / 8)
+    assert row.figures["fmr"]["model"].value == 1.0 and row.figures["fcr"]["model"].value == 1.0
+    assert row.figures["div"]["model"].value == 1.0  # every two texts share the price
+    assert found.bad == []
 
 
 def test_an_untrue_sentence_is_counted_and_not_shown() -> None:
-    """Before the gate every candidate is untrue, after it none: the template is shown."""
+    """Before the gate every candidate is untrue, after it none: the template is shown, and the report says why."""
     with Engine(lambda: FakeBackend(scripted("<|v1|> is waterproof and costs <|v4|>."))) as engine:
-        row, answers = evaluate(Explainer(engine), "reason", "en", [Case(request("Tray"))], ExplainOptions(n=2))
+        found = evaluate(Explainer(engine), "reason", "en", [Case(request("Tray"))], ExplainOptions(n=2))
+    row = found.row
     assert (row.model_share, row.ungrounded_before, row.ungrounded_after) == (0.0, 1.0, 0)
-    assert answers[0].source == "template" and "waterproof" not in answers[0].text
-    assert row.bleu == {}
+    assert found.answers[0].source == "template" and "waterproof" not in found.answers[0].text
+    assert row.bleu == {} and row.figures["grounded"]["unchecked"].value == 0.0
+    (bad,) = found.bad
+    assert bad.source == "template" and any("waterproof" in reason for reason in bad.reasons)
+
+
+def test_every_reference_of_a_request_counts(explainer: Explainer) -> None:
+    """The nearest of them: one that is alike is enough."""
+    cases = merged(Case(request("Tray"), (text,)) for text in ("Look at <|v1|>, now for <|v4|>.", "<|v1|> costs <|v4|>."))
+    assert len(cases) == 1 and len(cases[0].references) == 2
+    row = evaluate(explainer, "reason", "en", cases, ExplainOptions(n=1, temperature=0)).row
+    assert row.rouge_l["model"] == pytest.approx(100) and row.bleu["model"] == pytest.approx(100)
+
+
+def test_perplexity_is_the_engines() -> None:
+    """A model that gives every token the same chance: the perplexity is the size of its vocabulary."""
+    with Engine(lambda: FakeBackend(lambda context: np.zeros(len(VOCABULARY), np.float32))) as engine:
+        found = losses(engine, [Case(request("Tray"), ("<|v1|> costs <|v4|>.",)), Case(request("Tin"), ("<|v1|>.",))])
+    assert [n for _, n in found] == [len(" costs .") + 3, 3]  # the slots, the end
+    assert measures.perplexity(found).value == pytest.approx(len(VOCABULARY))
 
 
 def test_a_slot_that_cannot_stand_there_is_drawn_again() -> None:
@@ -54,17 +86,6 @@ def test_a_slot_that_cannot_stand_there_is_drawn_again() -> None:
     with Engine(lambda: FakeBackend(scripted("<|v1|> is rated <|v4|>."))) as engine:
         answer = Explainer(engine).explain(request("Tray"), ExplainOptions(n=1, temperature=0))
     assert all("rated $" not in "".join(map(str, c or ())) for c in answer.candidates)
-
-
-def test_repeated_4grams_by_hand() -> None:
-    """A b c d e a b c d: six 4-grams, one of them for the second time."""
-    assert scores.repeated_4grams(["a b c d e a b c d"]) == pytest.approx(1 / 6)
-    assert scores.repeated_4grams(["好用好用好用", "短"]) == pytest.approx((1 / 3) / 2)
-
-
-def test_usr_by_hand() -> None:
-    """Two distinct of three."""
-    assert scores.usr(["a", "b", "a"]) == pytest.approx(2 / 3)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Scores of a model's texts: what each measures, how sure it is, and the reports (docs/evaluation.md)."""

@@ -1,0 +1,102 @@
+"""Test cases, texts that know what they tell, and the baselines that every score stands beside. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from random import Random
+
+from edgegen import grounding, selection, slots, tasks
+from edgegen.domain import Lang, Request
+from edgegen.slots import Prompt, Segment
+
+BASELINES = ("template", "shuffled", "constant")
+"""The task's template text, another case's reference (seeded), and the first reference for every case."""
+BORROWED = ("shuffled", "constant")
+"""Those whose texts were written for other requests."""
+_SUBJECTS = frozenset({"name", "source", "point", "query", "topic"})  # what a text is about is no feature of it
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A request and the texts that people or a corpus wrote for it, slots as `<|vN|>`; for a task that chooses, the choice."""
+
+    request: Request
+    references: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A text as it is read, and what it tells.
+
+    `evidence` holds section and key of each fact that the text shows or claims of its own request; `of` is that request.
+    """
+
+    text: str
+    segments: tuple[Segment, ...]
+    evidence: tuple[tuple[int, str], ...]
+    of: Request
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The keys of the facts it tells, in order, but for what it is about: a text's features in the sense of PETER."""
+        return tuple(dict.fromkeys(key for _, key in self.evidence if key not in _SUBJECTS))
+
+
+def merged(cases: Iterable[Case]) -> list[Case]:
+    """One case for each request, in order, with every reference that the request has."""
+    found: dict[Request, list[str]] = {}
+    for case in cases:
+        found.setdefault(case.request, []).extend(case.references)
+    return [Case(request, tuple(dict.fromkeys(texts))) for request, texts in found.items()]
+
+
+def told(segments: Sequence[Segment], prompt: Prompt) -> Told:
+    """A text on a prompt, with what it tells."""
+    task = tasks.get(prompt.request.task)
+    claims = () if task.choices else grounding.check(list(segments), prompt, task).claims
+    evidence = dict.fromkeys(pair for claim in claims for pair in claim.evidence)
+    return Told(slots.render(segments, prompt.request.lang), tuple(segments), tuple(evidence), prompt.request)
+
+
+def references(case: Case) -> list[Told]:
+    """The references of a case. Raises DataError where the request does not fit its task."""
+    task = tasks.get(case.request.task)
+    prompt = task.prompt(case.request)
+    if task.choices:
+        return [Told(text, (text,), (), case.request) for text in case.references]
+    return [told(slots.parse(text, prompt), prompt) for text in case.references]
+
+
+def forced(case: Case, text: str) -> tuple[Prompt, list[Segment]]:
+    """The prompt that shows what a reference tells, and the reference on it: what a model learns from (`train.dataset`)."""
+    task = tasks.get(case.request.task)
+    prompt = task.prompt(case.request)
+    segments = slots.parse(text, prompt)
+    if task.choices:
+        return prompt, segments
+    plan = selection.told(segments, case.request, grounding.claimed(segments, prompt, task))
+    shown = selection.prompt(case.request, plan)
+    return shown, selection.moved(segments, shown)
+
+
+def baselines(cases: Sequence[Case], found: Sequence[Sequence[Told]]) -> dict[str, list[Told]]:
+    """The texts of each of BASELINES; `found` are the references of each case; the template alone where there are none."""
+    handler = tasks.get(cases[0].request.task)
+    prompts = [handler.prompt(case.request) for case in cases]
+    template = {"template": [told(handler.draft(prompt), prompt) for prompt in prompts]}
+    if not found:
+        return template
+    first = [texts[0] for texts in found]
+    shuffled = list(first)
+    Random(0).shuffle(shuffled)
+    return template | {"shuffled": shuffled, "constant": [first[0]] * len(first)}
+
+
+def category(request: Request, lang: Lang) -> str:
+    """The category of what a request is about, to group by; the language's word for none where it has none."""
+    for section in request.sections:
+        fact = section.get("category")
+        if fact is not None:
+            return str(fact.value)
+    return {"en": "(none)", "zh": "（无）"}[lang]
