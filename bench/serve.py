@@ -39,6 +39,7 @@ SLOTS = 16
 CELLS = 4096
 """Tokens that all texts share, on both sides: 256 for each of 16."""
 LOAD = Path(__file__).parent / "served" / "load.py"
+PROBE = "import pathlib, sys; from edgegen import hardware; print(hardware.probe(pathlib.Path(sys.argv[1])).setting)"
 PEERS = (
     "fastapi",
     "jinja2",
@@ -74,6 +75,7 @@ class Bench:
         self.cores = len(os.sched_getaffinity(0))
         self.missed = 0
         self._pieces: dict[str, list[bytes]] = {}
+        self._settings: dict[str, str] = {}
 
     def subjects(self) -> Iterator[Subject]:
         """The models that are wanted."""
@@ -95,7 +97,8 @@ class Bench:
         binary = self.reference.binary("llama-server")
         for name in names:
             if name == "edgegen":
-                yield servers.ours(subject.model, threads=threads, cells=CELLS)
+                side = servers.ours(subject.model, threads=threads, cells=CELLS)
+                yield replace(side, env={**side.env, "EDGEGEN_CACHE": str(self.probed(subject))})
                 continue
             model = self.folder / f"{subject.name}-{name}.gguf"
             if not model.exists():
@@ -112,6 +115,17 @@ class Bench:
                 yield servers.llama_cpp_example(
                     script, model, peers(self.args.work), config, threads=threads, slots=SLOTS, context=subject.context
                 )
+
+    def probed(self, subject: Subject) -> Path:
+        """A cache with the setting that `edgegen doctor --probe` finds for a model here; probed once."""
+        cache = self.folder / "cache"
+        if subject.name not in self._settings:
+            env = {**os.environ, "PYTHONPATH": str(servers.ROOT), "EDGEGEN_CACHE": str(cache)}
+            command = [sys.executable, "-c", PROBE, str(subject.model)]
+            done = subprocess.run(command, capture_output=True, text=True, check=True, env=env)  # noqa: S603 - our own code
+            self._settings[subject.name] = done.stdout.strip()
+            print(f"\nedgegen's probe on {subject.what}: {self._settings[subject.name]}")
+        return cache
 
     @contextmanager
     def up(self, sides: Iterator[Side]) -> Iterator[list[Running]]:

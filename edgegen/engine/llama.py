@@ -86,6 +86,7 @@ class LlamaBackend:
         self._apply_adapter()
         self._memory = self._lib.llama_get_memory(self._context)
         self._arrays = _Arrays(self._lib, _BATCH, options.max_sequences)
+        self._logits_at, self._logits = 0, np.empty((0, self._n_vocab), dtype=np.float32)
 
     def _load(self) -> Any:
         params = self._lib.llama_model_default_params()
@@ -249,7 +250,11 @@ class LlamaBackend:
             raise EngineError(_decode_failure(code, part.stop - part.start, self._n_cells))
         if not rows:
             return np.empty((0, self._n_vocab), dtype=np.float32)
-        return np.ctypeslib.as_array(self._lib.llama_get_logits(self._context), shape=(rows, self._n_vocab))
+        logits = self._lib.llama_get_logits(self._context)
+        address = ctypes.addressof(logits.contents)
+        if address != self._logits_at:  # mostly the same memory as before
+            self._logits_at, self._logits = address, np.ctypeslib.as_array(logits, shape=(self.most_rows, self._n_vocab))
+        return self._logits[:rows]
 
     def fork(self, src: int, dst: int, upto: int) -> None:
         """Let `dst` share the first `upto` tokens of `src`."""

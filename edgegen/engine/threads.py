@@ -12,10 +12,12 @@ from statistics import median
 
 _SLOW = 2.0  # times the usual duration of such a step
 _WORSE = 1.15  # times the duration of such a step on one thread
-_HISTORY = 31  # steps remembered for each size
-_ENOUGH = 3  # steps after which a median means something
-_LEARN, _AGAIN = 3, 24  # steps on one thread to compare with: at first, and where so many steps of a size had none
+_HISTORY, _RECENT = 31, 5  # steps remembered for each size; on one thread, because those are few
+_ENOUGH = 3  # steps after which the median of many threads means something
+_LEARN, _LEARN_S = 3, 0.3  # steps on one thread, to compare with, fewer where they take so long
+_FIRST_S, _AFRESH_S = 0.2, 20.0  # decoding time with steps of one size after which it is compared, and again
 _PATIENCE, _SOON, _SOON_S = 3, 2, 0.1  # slow steps in a row before going down; fewer where they lost so much time
+_CLEAR = 3.0  # times the limit: one such step ends a try
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 2.0, 60.0  # decoding time before more threads are tried again
 _WORTH = 10  # a pause is at least so many times as long as what was lost before it
 _TRUST = 40  # good steps after which a try has worked, and the next pause is the first one again
@@ -25,22 +27,20 @@ _TRUST = 40  # good steps after which a try has worked, and the next pause is th
 class _Times:
     """Durations of steps by their size: the power of two that the number of tokens reaches."""
 
+    most: int = _HISTORY
+    enough: int = _ENOUGH
     by_size: dict[int, deque[float]] = field(default_factory=dict)
 
     def add(self, size: int, seconds: float) -> None:
-        self.by_size.setdefault(size, deque(maxlen=_HISTORY)).append(seconds)
-
-    def count(self, size: int) -> int:
-        return len(self.by_size.get(size, ()))
+        self.by_size.setdefault(size, deque(maxlen=self.most)).append(seconds)
 
     def usual(self, size: int) -> float | None:
         """What such a step takes, or at most takes by what smaller and larger ones do; None where nothing is known."""
-        found = [
-            median(times) * 2.0 ** max(0, size - at)
-            for at, times in self.by_size.items()
-            if len(times) >= _ENOUGH and (at == size or self.count(size) < _ENOUGH)
-        ]
-        return min(found, default=None)
+        own = self.by_size.get(size, ())
+        if len(own) >= self.enough:
+            return median(own)
+        known = [(at, median(times)) for at, times in self.by_size.items() if len(times) >= self.enough]
+        return min((seconds * 2.0 ** max(0, size - at) for at, seconds in known), default=None)
 
 
 @dataclass
@@ -52,11 +52,14 @@ class ThreadGovernor:
     _level: int = 0
     _slow: int = 0
     _lost_s: float = 0.0
-    _good: int = _TRUST
+    _good: int = 0
     _learning: int = _LEARN
+    _learnt_s: float = -60.0  # at first a few steps in any case
     _pause_s: float = _FIRST_PAUSE_S
     _waited_s: float = 0.0
-    _times: dict[int, _Times] = field(default_factory=dict)
+    _single: _Times = field(default_factory=lambda: _Times(_RECENT, 1))
+    _many: dict[int, _Times] = field(default_factory=dict)
+    _left_s: dict[int, float] = field(default_factory=dict)
 
     @property
     def threads(self) -> int:
@@ -68,34 +71,48 @@ class ThreadGovernor:
         if self.most <= 1:
             return
         size, threads = tokens.bit_length(), self.threads
-        times = self._times.setdefault(threads, _Times())
-        limit = None if threads == 1 else self._limit(size, times)
-        if limit is None or seconds <= limit:  # slow steps stay out, or the collapse would become the usual
-            times.add(size, seconds)
-        if self._learning:
-            self._learning -= 1
-            return
-        self._judge(seconds, limit)
-        if self._level:
+        if threads > 1:
+            self._judge(size, self._many.setdefault(threads, _Times()), seconds)
+        else:
+            self._single.add(size, seconds)
+            self._left_s[size] = _AFRESH_S
+        if threads == 1 and self._learning:
+            self._learnt_s += seconds
+            self._learning = self._learning - 1 if self._learnt_s < _LEARN_S else 0
+            if not self._learning:
+                self._compare(size, seconds)
+        elif self._level:
             self._wait(seconds)
-        elif threads > 1 and times.count(size) == _AGAIN and not self._times[1].count(size):
-            self._learning = _LEARN
 
-    def _limit(self, size: int, times: _Times) -> float | None:
-        """What a step may take before it counts as slow."""
-        usual, single = times.usual(size), self._times[1].usual(size)
-        known = ([_SLOW * usual] if usual is not None else []) + ([_WORSE * single] if single is not None else [])
-        return min(known, default=None)
-
-    def _judge(self, seconds: float, limit: float | None) -> None:
-        if limit is None or seconds <= limit:
-            self._slow, self._lost_s, self._good = 0, 0.0, self._good + 1
-            if self._good == _TRUST:
-                self._pause_s = _FIRST_PAUSE_S
+    def _judge(self, size: int, times: _Times, seconds: float) -> None:
+        usual, single = times.usual(size), self._single.usual(size)
+        limits = ([_SLOW * usual] if usual is not None else []) + ([_WORSE * single] if single is not None else [])
+        limit = min(limits, default=seconds)
+        if seconds > limit:
+            self._is_slow(seconds, limit)
             return
+        times.add(size, seconds)  # slow steps stay out, or the collapse would become the usual
+        self._slow, self._lost_s, self._good = 0, 0.0, self._good + 1
+        if self._good == _TRUST:
+            self._pause_s = _FIRST_PAUSE_S
+        left = self._left_s[size] = self._left_s.get(size, _FIRST_S) - seconds
+        if left <= 0:
+            self._left_s[size] = _AFRESH_S
+            self._learning, self._learnt_s = _LEARN, 0.0
+
+    def _compare(self, size: int, seconds: float) -> None:
+        """Many threads may have been slow from the start."""
+        times = self._many.get(self.threads)
+        before = times.by_size.get(size) if times else None
+        if before and median(before) > _WORSE * seconds:
+            self._pause_s = _FIRST_PAUSE_S
+            self._move(1)
+
+    def _is_slow(self, seconds: float, limit: float) -> None:
         self._slow, self._lost_s = self._slow + 1, self._lost_s + seconds - limit
-        on_trial = self._good < _TRUST
-        if on_trial or self._slow >= _PATIENCE or (self._slow >= _SOON and self._lost_s >= _SOON_S):
+        on_trial, much = self._good < _TRUST, self._lost_s >= _SOON_S
+        soon = self._slow >= _SOON and (much or on_trial)
+        if self._slow >= _PATIENCE or soon or (on_trial and much and seconds > _CLEAR * limit):
             pause_s = max(self._pause_s * 2 if on_trial else _FIRST_PAUSE_S, _WORTH * self._lost_s)
             self._pause_s = min(pause_s, _LONGEST_PAUSE_S)
             self._move(1)

@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -29,41 +28,21 @@ from edgegen.serving.calls import State, Written
 from edgegen.serving.launch import Launch
 from edgegen.serving.messages import SELF
 from edgegen.serving.opening import opened
+from edgegen.serving.outbox import Outbox
 from edgegen.serving.runner import Leave, Runner, Tell
 
 _MOST_OPEN = 1024  # calls; more are answered with BusyError
 _CHUNK = 1 << 16
 
 
-class Outbox:
-    """Sends answers from a thread of its own, all that have come together at one go, so that no step waits for the socket."""
-
-    def __init__(self, link: socket.socket) -> None:
-        self._link, self._waiting = link, SimpleQueue[tuple[int, Any]]()
-        threading.Thread(target=self._main, name="edgegen-outbox", daemon=True).start()
-
-    def put(self, id_: int, answer: Any) -> None:
-        """Queue an answer."""
-        self._waiting.put((id_, answer))
-
-    def _main(self) -> None:
-        while True:
-            together = [self._waiting.get()]
-            while not self._waiting.empty():  # nobody else takes from it
-                together.append(self._waiting.get())
-            try:
-                self._link.sendall(b"".join(messages.line([id_, *messages.answer_to_json(answer)]) for id_, answer in together))
-            except OSError:
-                os._exit(0)  # the front is gone
-
-
 class Desk:
     """The open calls."""
 
-    def __init__(self, runner: Runner, put: Callable[[int, Any], None]) -> None:
-        """`put` sends an answer to a call."""
+    def __init__(self, runner: Runner, put: Callable[[int, Any, bool], None]) -> None:
+        """`put` sends an answer to a call, and is told whether it is urgent: what goes on with a text is not."""
         self._runner, self._put = runner, put
         self._open: dict[int, Leave | None] = {}
+        self._begun: set[int] = set()
         self._lock = threading.Lock()
 
     def take(self, line: bytes) -> None:
@@ -72,7 +51,7 @@ class Desk:
             raw = json.loads(line)
             id_, name = int(raw["id"]), str(raw["call"])
         except (ValueError, TypeError, LookupError) as error:
-            self._put(SELF, messages.malformed(error))
+            self._put(SELF, messages.malformed(error), True)
             return
         if name == "leave":
             self._leave(id_)
@@ -86,9 +65,10 @@ class Desk:
             busy = len(self._open) >= _MOST_OPEN
             if not busy:
                 self._open[id_] = None
+        if busy:
+            self._put(id_, BusyError(f"{_MOST_OPEN} calls are open already. Try again in a few seconds."), True)
+            return
         try:
-            if busy:
-                raise BusyError(f"{_MOST_OPEN} calls are open already. Try again in a few seconds.")
             leave = self._call(name, raw, lambda answer: self._tell(id_, answer))
         except EdgegenError as error:
             self._tell(id_, error)
@@ -114,22 +94,31 @@ class Desk:
         raise UsageError(f"There is no call {name!r}. Front and engine must be of one version.")
 
     def _tell(self, id_: int, answer: Any) -> None:
-        self._put(id_, answer)
-        if isinstance(answer, Written):
-            return
+        goes_on = isinstance(answer, Written)
         with self._lock:
-            self._open.pop(id_, None)
+            if id_ not in self._open:
+                return  # it was left
+            urgent = not goes_on or id_ not in self._begun
+            if goes_on:
+                self._begun.add(id_)
+            else:
+                self._forget(id_)
+        self._put(id_, answer, urgent)
+
+    def _forget(self, id_: int) -> Leave | None:
+        self._begun.discard(id_)
+        return self._open.pop(id_, None)
 
     def _leave(self, id_: int) -> None:
         with self._lock:
-            leave = self._open.pop(id_, None)
+            leave = self._forget(id_)
         if leave is not None:
             leave()
 
     def _ping(self, id_: int) -> None:
         # Answered by the engine's thread between two steps: the sign of life that counts.
         try:
-            self._runner.engine.post(lambda _: None).add_done_callback(lambda _: self._put(id_, None))
+            self._runner.engine.post(lambda _: None).add_done_callback(lambda _: self._put(id_, None, True))
         except EngineError:
             _die("the engine's thread has ended")
 

@@ -6,7 +6,7 @@ import re
 
 _REASONS: tuple[tuple[str, str], ...] = (
     (
-        r"completion::test_completion(_stream)?\[|test_completion(_stream)?_with_openai_library$|test_chat_completion(_stream)?\["
+        r"completion\.py::test_completion(_stream)?\[|test_completion(_stream)?_with_openai_library$|test_chat_completion(_stream)?\["
         r"|test_chat_completion_with_openai_library",
         "the text is what llama.cpp's random numbers draw with this seed; edgegen draws with its own",
     ),

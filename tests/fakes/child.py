@@ -1,7 +1,7 @@
 """The engine's process with a fake model, that starts fast and fails as it is told: `python -m tests.fakes.child FD`.
 
 The name of the pack says what it does: `bad` is refused, `crash` dies before it is ready, `slow` never is; `hang` stops in
-its first step that is not the trial's; `flaky:FILE` dies at its start until FILE has three lines. All others write their name.
+its first step, `faulty` fails there; `flaky:FILE` dies at its start until FILE has three lines. All others write their name.
 """
 
 from __future__ import annotations
@@ -35,11 +35,12 @@ class Paced(FakeBackend):
     def __init__(self, name: str) -> None:
         """Writes its name over and over."""
         super().__init__(scripted((name + " ") * LENGTH), n_cells=2048)
-        self._hangs = name == "hang"
+        self._name = name
 
     def decode(self, batch: Batch) -> Logits:
         """Wait, then decode."""
-        time.sleep(3600 if self._hangs else STEP_S)
+        time.sleep(3600 if self._name == "hang" else STEP_S)
+        assert self._name != "faulty", "a secret prompt"
         return super().decode(batch)
 
 

@@ -220,6 +220,19 @@ async def test_what_cannot_start(pack: str) -> None:
         await supervisor.explain(Explain(ASKED))
 
 
+async def test_a_fault_of_the_engines_thread_ends_the_process_and_quotes_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    """The calls end, the next process comes, and the log has the place alone."""
+    async with supervised("faulty", replace(QUICK, retry_s=0.1)) as supervisor:
+        waiting = asyncio.create_task(text(supervisor))
+        made = await supervisor.explain(Explain(ASKED))
+        assert made.record["source"] == "template" and made.record["note"]
+        with pytest.raises(EngineError):
+            await waiting
+        await ready(supervisor, 1)
+    said = capfd.readouterr().err
+    assert "AssertionError at" in said and "child.py:" in said and "secret" not in said
+
+
 async def test_a_process_that_hangs_is_ended() -> None:
     """Its calls do not wait for ever, and the next ones do not either."""
     async with supervised("hang", replace(QUICK, hang_s=0.3, grace_s=30, retry_s=0.1)) as supervisor:

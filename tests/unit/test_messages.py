@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -22,6 +23,7 @@ from edgegen.serving.calls import Complete, Ended, Explain, Explained, Part, Sta
 from edgegen.serving.child import Desk
 from edgegen.serving.launch import Launch, Policy, cautious
 from edgegen.serving.messages import Lines
+from edgegen.serving.outbox import Outbox
 
 CUT = "茶".encode()[:2].decode("utf-8", "surrogateescape")
 FACTS = (
@@ -112,6 +114,35 @@ def test_a_line_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
         Lines().feed(b"x" * 11)
 
 
+def test_what_goes_on_is_sent_together_and_what_is_urgent_at_once() -> None:
+    """The first piece of a text alone; the others, within the gap, in one piece before the end."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        outbox, cut = Outbox(theirs, gap_s=60), Lines()
+        outbox.put(7, Written(0, "a", (Token(1, "a"),)))
+        assert [json.loads(line) for line in cut.feed(ours.recv(9999))] == [[7, "written", [0, "a", [[1, "a"]]]]]
+        for index, piece in ((0, "b"), (1, "x"), (0, "c")):
+            outbox.put(7, Written(index, piece, (Token(2, piece),)), False)
+        outbox.put(7, Ended(("stop",), 1, 3))
+        found = cut.feed(ours.recv(9999))
+        while not found or b"ended" not in found[-1]:
+            found += cut.feed(ours.recv(9999))
+    assert [json.loads(line)[2] for line in found[:-1]] == [[0, "bc", [[2, "b"], [2, "c"]]], [1, "x", [[2, "x"]]]]
+
+
+def test_a_call_that_was_left_is_not_answered() -> None:
+    """The first piece of a text is urgent, the next is not, its end is."""
+    told: list[tuple[int, bool]] = []
+    desk = Desk(Deaf(), lambda id_, answer, urgent: told.append((id_, urgent)))  # type: ignore[arg-type]
+    for id_ in (1, 2):
+        desk.take(messages.line({"id": id_, **messages.complete_to_json(Complete((Part("x"),)))}))
+    desk.take(b'{"id": 2, "call": "leave"}')
+    for answer in (Written(0, "a"), Written(0, "b"), Ended(("stop",), 1, 2), Written(0, "late")):
+        for id_ in (1, 2):
+            desk._tell(id_, answer)
+    assert told == [(1, True), (1, False), (1, True)]
+
+
 class Deaf:
     """A runner that notes what it is asked, and answers nothing."""
 
@@ -143,7 +174,7 @@ class Deaf:
 def test_what_is_no_call_is_answered_with_an_error(line: bytes, id_: int, words: str) -> None:
     """And the next call is taken."""
     told: list[tuple[int, Any]] = []
-    desk = Desk(Deaf(), lambda id_, answer: told.append((id_, answer)))  # type: ignore[arg-type]
+    desk = Desk(Deaf(), lambda id_, answer, urgent: told.append((id_, answer)))  # type: ignore[arg-type]
     desk.take(line)
     assert told[0][0] == id_ and isinstance(told[0][1], EdgegenError) and words in str(told[0][1]), told
 
@@ -152,7 +183,7 @@ def test_a_call_is_left_once_and_open_calls_are_bounded(monkeypatch: pytest.Monk
     """Leaving what is over does nothing; one call too many is refused."""
     monkeypatch.setattr("edgegen.serving.child._MOST_OPEN", 2)
     told, runner = list[tuple[int, Any]](), Deaf()
-    desk = Desk(runner, lambda id_, answer: told.append((id_, answer)))  # type: ignore[arg-type]
+    desk = Desk(runner, lambda id_, answer, urgent: told.append((id_, answer)))  # type: ignore[arg-type]
     for id_ in (1, 2, 3):
         desk.take(messages.line({"id": id_, **messages.complete_to_json(Complete((Part("x"),)))}))
     assert [(id_, type(answer)) for id_, answer in told] == [(3, BusyError)]
