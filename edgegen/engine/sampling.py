@@ -22,6 +22,8 @@ Floats = npt.NDArray[np.float64]
 # Tokens kept at temperature 0 where top_k does not limit them: the next ones in the running after a refusal.
 _GREEDY_CANDIDATES = 40
 _ANY = 1 << 30  # more than any vocabulary has
+_GROUP, _MANY = 64, 8  # tokens of a group at most; times k from which on candidates are narrowed before they are sorted
+_NO_NUMBERS = "The model gave logits that are not numbers. Verify the pack, and run edgegen doctor."
 _NEVER = -100.0  # a bias of so much and less forbids the token
 _FEW = 8  # a mask that leaves less than one in so many tokens is cheaper to gather than to write
 
@@ -242,8 +244,7 @@ def look_together(samplers: Sequence[tuple[Sampler, slice]], logits: Logits) -> 
 def top_candidates(logits: Logits, k: int) -> tuple[Ids, Floats]:
     """The `k` likeliest tokens of each row, likeliest first and the lower id first among equals: ids and logits.
 
-    The highest of each of many small groups come first: only a group that has one of the k highest of those can hold one of
-    the k likeliest.
+    The highest of each of many small groups come first: k of those reach the k-th highest of them, so the k likeliest do.
     """
     n, width = logits.shape
     k = min(k, width)
@@ -251,34 +252,27 @@ def top_candidates(logits: Logits, k: int) -> tuple[Ids, Floats]:
         first = logits.argmax(axis=1)[:, None]
         return first, np.take_along_axis(logits, first, axis=1).astype(np.float64)
     ids, values = np.empty((n, k), dtype=np.int64), np.empty((n, k))
-    size = int(math.sqrt(width / k))
-    # Group j has the ids j, j + groups, j + 2 * groups, ...: so the maxima are taken along whole lines of memory.
+    size = max(1, min(_GROUP, width // (2 * k)))
     groups = width // size
-    best = logits[:, : groups * size].reshape(n, size, groups).max(axis=1) if size >= 4 else None
-    members, rest = groups * np.arange(size)[:, None], np.arange(groups * size, width)
-    everything = np.arange(width)
+    best = logits[:, : groups * size].reshape(n, size, groups).max(axis=1)  # group j: j, j + groups, ...: whole lines of memory
+    best.partition(groups - k, axis=1)
     for i, row in enumerate(logits):  # row by row, because indexing along an axis costs more than the work itself
-        among = everything if best is None else np.concatenate([(_highest(best[i], k) + members).ravel(), rest])
+        among = np.flatnonzero(row >= best[i, groups - k])
+        if len(among) < k:
+            raise EngineError(_NO_NUMBERS)
         found = row[among]
-        at = _highest(found, k)
-        among, found = among[at], found[at]
+        if len(among) > _MANY * k:  # many are equal
+            found_at = np.flatnonzero(found >= np.partition(found, len(found) - k)[len(found) - k])
+            among, found = among[found_at], found[found_at]
         order = np.lexsort((among, -found))[:k]
         ids[i], values[i] = among[order], found[order]
     return ids, values
 
 
-def _highest(values: npt.NDArray[np.float32], k: int) -> Ids:
-    """Where the `k` highest stand, and all that are equal to the lowest of them; in no order."""
-    if k >= len(values):
-        return np.arange(len(values))
-    at = len(values) - k
-    return np.flatnonzero(values >= np.partition(values, at)[at])
-
-
 def _checked(values: Floats) -> Floats:
     if not (values[:, 0] > -np.inf).all() or not (values < np.inf).all():
         if np.isnan(values).any() or (values == np.inf).any():
-            raise EngineError("The model gave logits that are not numbers. Verify the pack, and run edgegen doctor.")
+            raise EngineError(_NO_NUMBERS)
         raise EngineError("No token may be chosen: the mask or the constraint forbids all of them. Widen it.")
     return values
 
