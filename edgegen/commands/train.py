@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 from edgegen.errors import DataError, MissingExtraError
 
@@ -21,26 +22,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     base.add_argument("--out", type=Path, default=Path("runs/bundled"), help="folder; a run goes on where it ended")
     base.add_argument("--start", help="go on from these weights (bundled, a folder, a hub name) and not from scratch")
     lora = stages.add_parser("lora", help="tune a base on pairs")
-    lora.add_argument("--data", type=Path, required=True, help="JSONL of pairs: task, lang, sections, text")
-    lora.add_argument("--base", default="bundled", help="bundled, a folder, or a hub name; default: %(default)s")
-    lora.add_argument("--out", type=Path, default=Path("runs/lora"), help="folder; default: %(default)s")
-    lora.add_argument("--kind", default="lora", help="lora, rslora, dora, adalora, or prefix (for comparison); default: lora")
-    lora.add_argument("--rank", type=int, default=8, help="of the adapter, or length of the prefix; default: %(default)s")
-    lora.add_argument("--alpha", type=float, help="default: twice the rank")
-    lora.add_argument("--dropout", type=float, default=0.05, help="default: %(default)s")
-    lora.add_argument("--targets", default="c_attn,c_proj,c_fc", help="matrices with an adapter; default: %(default)s")
-    lora.add_argument("--steps", type=int, default=200, help="default: %(default)s")
-    lora.add_argument("--batch", type=int, default=16, help="pairs in a pass; default: %(default)s")
-    lora.add_argument("--accumulate", type=int, default=1, help="passes in a step; default: %(default)s")
-    lora.add_argument("--rate", type=float, default=1e-3, help="highest learning rate; default: %(default)s")
-    lora.add_argument("--schedule", default="stable", help="of the rate: stable or cosine; default: %(default)s")
-    lora.add_argument("--adversarial", default="none", help="none, fgm or rdrop; default: %(default)s")
-    lora.add_argument("--strength", type=float, default=1.0, help="of fgm or rdrop; default: %(default)s")
-    lora.add_argument("--mixing", type=float, default=1.0, help="temperature of the mix of tasks; default: %(default)s")
-    lora.add_argument("--patience", type=int, default=0, help="evaluations without gain after which it ends; default: all steps")
-    lora.add_argument("--evaluate-every", type=int, help="steps between evaluations and checkpoints; default: at the end")
-    lora.add_argument("--checkpointing", action="store_true", help="less memory, a third slower")
-    lora.add_argument("--seed", type=int, default=0)
+    _add_tuning(lora, Path("runs/lora"))
+    lora.add_argument("--options", type=Path, help="best.json of a search, in place of the options from --kind to --mixing")
+    search = stages.add_parser("search", help="find the options of an adapter: rank, alpha, rate, dropout")
+    _add_tuning(search, Path("runs/search"))
+    search.add_argument("--trials", type=int, default=20, help="those of an earlier call count; default: %(default)s")
+    search.add_argument("--kinds", default="lora", help="of adapters to try; default: %(default)s")
+    search.add_argument("--losses", default="none", help="to try, of none, fgm, rdrop; default: %(default)s")
     drafts = stages.add_parser("drafts", help="make the draft table of a pack that has none, for `edgegen pack build --add`")
     drafts.add_argument("--pack", type=Path, help="whose model it is for; default: the active one, else the bundled one")
     drafts.add_argument("--corpus", type=Path, default=Path("runs/bundled/corpus"), help="folder; default: %(default)s")
@@ -48,9 +36,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     drafts.add_argument("--out", type=Path, default=Path("runs/bundled"), help="folder; default: %(default)s")
 
 
+def _add_tuning(parser: argparse.ArgumentParser, out: Path) -> None:
+    """What a tuning takes."""
+    parser.add_argument("--data", type=Path, required=True, help="JSONL of pairs: task, lang, sections, text")
+    parser.add_argument("--base", default="bundled", help="bundled, a folder, or a hub name; default: %(default)s")
+    parser.add_argument("--out", type=Path, default=out, help="folder; default: %(default)s")
+    parser.add_argument("--kind", default="lora", help="lora, rslora, dora, adalora, or prefix (for comparison); default: lora")
+    parser.add_argument("--rank", type=int, default=8, help="of the adapter, or length of the prefix; default: %(default)s")
+    parser.add_argument("--alpha", type=float, help="default: twice the rank")
+    parser.add_argument("--dropout", type=float, default=0.05, help="default: %(default)s")
+    parser.add_argument("--targets", default="c_attn,c_proj,c_fc", help="matrices with an adapter; default: %(default)s")
+    parser.add_argument("--steps", type=int, default=200, help="default: %(default)s")
+    parser.add_argument("--batch", type=int, default=16, help="pairs in a pass; default: %(default)s")
+    parser.add_argument("--accumulate", type=int, default=1, help="passes in a step; default: %(default)s")
+    parser.add_argument("--rate", type=float, default=1e-3, help="highest learning rate; default: %(default)s")
+    parser.add_argument("--schedule", default="stable", help="of the rate: stable or cosine; default: %(default)s")
+    parser.add_argument("--adversarial", default="none", help="none, fgm or rdrop; default: %(default)s")
+    parser.add_argument("--strength", type=float, default=1.0, help="of fgm or rdrop; default: %(default)s")
+    parser.add_argument("--mixing", type=float, default=1.0, help="temperature of the mix of tasks; default: %(default)s")
+    parser.add_argument("--patience", type=int, default=0, help="evaluations without gain after which it ends; default: none")
+    parser.add_argument("--evaluate-every", type=int, help="steps between evaluations and checkpoints; default: at the end")
+    parser.add_argument("--checkpointing", action="store_true", help="less memory, a third slower")
+    parser.add_argument("--seed", type=int, default=0)
+
+
 def run(args: argparse.Namespace) -> int:
     """Run the stage."""
-    return {"corpus": _corpus, "base": _base, "lora": _lora, "drafts": _drafts}[args.stage](args)
+    known = {"corpus": _corpus, "base": _base, "lora": _lora, "search": _search, "drafts": _drafts}
+    return known[args.stage](args)
 
 
 def say(text: str) -> None:
@@ -96,22 +109,12 @@ def _base(args: argparse.Namespace) -> int:
 
 def _lora(args: argparse.Namespace) -> int:
     try:
-        from edgegen.train import lora, pairs
-        from edgegen.train.fit import FitOptions
+        from edgegen.train import lora
     except ImportError as error:
         raise _missing(error) from error
-    found = list(pairs.read(args.data))
-    if not found:
-        raise DataError(f"{args.data} holds no pairs. Each line needs task, lang, sections and text.")
-    train, held = pairs.split(found)
-    fit = FitOptions(
-        steps=args.steps, batch=args.batch, accumulate=args.accumulate, rate=args.rate, schedule=args.schedule, seed=args.seed,
-        adversarial=args.adversarial, strength=args.strength, mixing=args.mixing, patience=args.patience,
-        checkpointing=args.checkpointing, warmup=max(1, args.steps // 20), save_every=args.evaluate_every or args.steps,
-    )  # fmt: skip
-    alpha = 2.0 * args.rank if args.alpha is None else args.alpha
-    options = lora.LoraOptions(args.kind, args.rank, alpha, args.dropout, tuple(args.targets.split(",")), fit)
-    if args.kind == "prefix":
+    train, held = _pairs(args)
+    options = _options(args) if args.options is None else lora.from_json(args.options)
+    if options.kind == "prefix":
         say("A prefix stands beside the weights: it cannot be merged, converted or served. Its loss is for comparison.")
     tuned = lora.tune(args.base, train, held, args.out, options)
     if tuned.merged is None:
@@ -139,3 +142,40 @@ def _drafts(args: argparse.Namespace) -> int:
     say(f"{len(table.keys)} contexts")
     sys.stdout.write(f"{args.out / DRAFT}\n")
     return 0
+
+
+def _search(args: argparse.Namespace) -> int:
+    try:
+        from edgegen.train import search
+    except ImportError as error:
+        raise _missing(error) from error
+    train, held = _pairs(args)
+    space = search.Space(kinds=args.kinds.split(","), adversarial=args.losses.split(","))
+    found = search.search(args.base, train, held, args.out, _options(args), trials=args.trials, space=space, say=say)
+    say(f"{found.finished} trials finished, {found.pruned} pruned; the best has loss {found.loss:.4f} on the pairs held out")
+    say("tune with it: edgegen train lora --options FILE")
+    sys.stdout.write(f"{args.out / search.BEST}\n")
+    return 0
+
+
+def _pairs(args: argparse.Namespace) -> tuple[list[Any], list[Any]]:
+    """The pairs of the file to learn from, and those that are held out."""
+    from edgegen.train import pairs
+
+    found = list(pairs.read(args.data))
+    if not found:
+        raise DataError(f"{args.data} holds no pairs. Each line needs task, lang, sections and text.")
+    return pairs.split(found)
+
+
+def _options(args: argparse.Namespace) -> Any:
+    from edgegen.train.fit import FitOptions
+    from edgegen.train.lora import LoraOptions
+
+    fit = FitOptions(
+        steps=args.steps, batch=args.batch, accumulate=args.accumulate, rate=args.rate, schedule=args.schedule, seed=args.seed,
+        adversarial=args.adversarial, strength=args.strength, mixing=args.mixing, patience=args.patience,
+        checkpointing=args.checkpointing, warmup=max(1, args.steps // 20), save_every=args.evaluate_every or args.steps,
+    )  # fmt: skip
+    alpha = 2.0 * args.rank if args.alpha is None else args.alpha
+    return LoraOptions(args.kind, args.rank, alpha, args.dropout, tuple(args.targets.split(",")), fit)

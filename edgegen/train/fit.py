@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -10,7 +11,14 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
-from transformers import EarlyStoppingCallback, GPT2LMHeadModel, PreTrainedTokenizerFast, Trainer, TrainerCallback
+from transformers import (
+    EarlyStoppingCallback,
+    GPT2LMHeadModel,
+    PreTrainedTokenizerFast,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+)
 from transformers import TrainingArguments as Arguments
 from transformers.trainer_utils import get_last_checkpoint
 
@@ -22,6 +30,7 @@ from edgegen.train.losses import TextLoss
 
 Adversarial = Literal["none", "fgm", "rdrop"]
 Schedule = Literal["stable", "cosine"]
+_TOLD = {"loss": "loss", "eval_loss": "loss on pairs held out"}
 FUSED = "gelu_pytorch_tanh"  # the same function as gelu_new, in one kernel
 SAVED = "gelu_new"
 
@@ -78,25 +87,39 @@ class FitOptions:
 class TextTrainer(Trainer):  # type: ignore[misc]
     """A Trainer with the text's loss, made harder while it trains if the options say so."""
 
-    def __init__(self, options: FitOptions, **settings: Any) -> None:
+    def __init__(self, options: FitOptions, model: Any, **settings: Any) -> None:
         self._options = options
-        super().__init__(**settings)
+        plain = model.forward
+
+        def forward(*args: Any, loss_of: Any = None, **more: Any) -> Any:
+            """The loss, where it is asked for, as the model's own forward: only so do several processes add up gradients."""
+            return loss_of() if loss_of is not None else plain(*args, **more)
+
+        model.forward = forward
+        super().__init__(model=model, **settings)
+        self._net, self._plain = model, plain
 
     def compute_loss(
         self, model: Any, inputs: dict[str, torch.Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """The loss of a batch."""
-        if kinds.prompts(model):
-            loss = model(input_ids=inputs["input_ids"], labels=inputs["labels"], num_items_in_batch=num_items_in_batch).loss
-            return (loss, {"loss": loss}) if return_outputs else loss
-        losses, options = TextLoss(model, inputs["input_ids"], inputs["labels"], num_items_in_batch), self._options
-        if not model.training or options.adversarial == "none":
+        """The loss of a batch. With several processes `num_items_in_batch` counts all of their tokens, and they average."""
+        loss = model(loss_of=partial(self._loss, inputs["input_ids"], inputs["labels"], num_items_in_batch))
+        if num_items_in_batch is not None:
+            loss = loss * self.accelerator.num_processes
+        return (loss, {"loss": loss}) if return_outputs else loss
+
+    def _loss(self, ids: torch.Tensor, labels: torch.Tensor, items: Any) -> torch.Tensor:
+        net, options = self._net, self._options
+        if kinds.prompts(net):
+            loss: torch.Tensor = self._plain(input_ids=ids, labels=labels, num_items_in_batch=items).loss
+            return loss
+        losses = TextLoss(net, ids, labels, items)
+        if not net.training or options.adversarial == "none":
             loss = losses.plain()
         else:
             loss = losses.fgm(options.strength) if options.adversarial == "fgm" else losses.r_drop(options.strength)
-        if model.training and (penalty := kinds.penalty(model)) is not None:
-            loss = loss + penalty
-        return (loss, {"loss": loss}) if return_outputs else loss
+        penalty = kinds.penalty(net) if net.training else None
+        return loss if penalty is None else loss + penalty
 
     def prediction_step(self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: Any = None) -> Any:
         """The loss alone."""
@@ -105,8 +128,8 @@ class TextTrainer(Trainer):  # type: ignore[misc]
             return self.compute_loss(model, inputs).detach(), None, None
 
     def _get_train_sampler(self, *_: Any) -> Any:
-        data = self.train_dataset
-        return MixedBatches(self.args.train_batch_size, data.lengths, self.args.seed, mixed(data.groups, self._options.mixing))
+        data, batch = self.train_dataset, self.args.train_batch_size * self.args.world_size
+        return MixedBatches(batch, data.lengths, self.args.seed, mixed(data.groups, self._options.mixing))
 
 
 def fit(
@@ -134,7 +157,9 @@ def fit(
         data_collator=partial(collate, pad=int(tokenizer.pad_token_id or 0)),
         callbacks=[_Watch(), *stopping, *callbacks],
     )
+    trainer.remove_callback(PrinterCallback)  # it would write to stdout
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(out)) if out.is_dir() else None)
+    del model.forward  # the class's own again
     _set_activation(base, SAVED)
     return list(trainer.state.log_history)
 
@@ -148,10 +173,13 @@ def _check(model: GPT2LMHeadModel, valid: PairDataset | None, options: FitOption
 
 
 class _Watch(TrainerCallback):  # type: ignore[misc]
-    """Ends a training whose loss is no number: everything after it would be lost time."""
+    """Tells the losses on stderr, and ends a training whose loss is no number: everything after it would be lost time."""
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
         """Look at each loss that is told."""
+        told = [f"{name} {float((logs or {})[key]):.4f}" for key, name in _TOLD.items() if key in (logs or {})]
+        if told:
+            sys.stderr.write(f"step {state.global_step} of {args.max_steps}: {', '.join(told)}\n")
         for name, value in (logs or {}).items():
             if name in ("loss", "grad_norm", "eval_loss") and not isfinite(float(value)):
                 raise DataError(

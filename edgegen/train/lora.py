@@ -22,7 +22,7 @@ from convert.merge import merge
 from convert.output import whole
 from convert.restore import restore
 from edgegen import pack
-from edgegen.errors import ConvertError, DataError, OptionError, UsageError
+from edgegen.errors import ConvertError, DataError, NotFoundError, OptionError, UsageError
 from edgegen.slots import SPECIALS
 from edgegen.train import kinds, tokenizer
 from edgegen.train.dataset import Encoder, PairDataset, draft_table
@@ -71,6 +71,17 @@ class LoraOptions:
             raise OptionError(f"targets must be some of {', '.join(TARGETS)}, got {', '.join(self.targets) or 'none'}")
 
 
+def from_json(path: Path) -> LoraOptions:
+    """The options that a search found. Raises NotFoundError, DataError."""
+    if not path.is_file():
+        raise NotFoundError(f"There is no file {path}. `edgegen train search` writes best.json into its folder.")
+    try:
+        found = json.loads(path.read_text("utf-8"))["options"]
+        return LoraOptions(**found | {"targets": tuple(found["targets"]), "fit": FitOptions(**found["fit"])})
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} holds no options: {error}. `edgegen train search` writes such a file.") from None
+
+
 @dataclass(frozen=True, slots=True)
 class Tuned:
     """The folders that a tuning wrote, and its log of losses."""
@@ -90,7 +101,7 @@ def tune(base: str, train: Iterable[Pair], valid: Iterable[Pair], out: Path, opt
     """
     options = options or LoraOptions()
     train = list(train)
-    _claim(out, base, train, options)
+    claim(out, base, train, options)
     folder = prepare_base(base, out / "base")
     checkpoint = open_checkpoint(folder)
     encoder, context = Encoder(checkpoint.tokenizer), checkpoint.model.config.n_positions
@@ -100,7 +111,7 @@ def tune(base: str, train: Iterable[Pair], valid: Iterable[Pair], out: Path, opt
             f"None of the pairs fits the {context} tokens of {base} ({sets[0].too_long} are too long). Give shorter pairs."
         )
     torch.manual_seed(options.fit.seed)
-    model = adapted(checkpoint.model, folder, options, _fresh_ids(folder, checkpoint.tokenizer))
+    model = adapted(checkpoint.model, folder, options, fresh_ids(folder, checkpoint.tokenizer))
     extra, held = kinds.callbacks(options.kind, model), sets[1] if len(sets[1]) else None
     log = fit(model, checkpoint.tokenizer, sets[0], held, out / "steps", options.fit, extra)
     adapter = _save(model, checkpoint.tokenizer, out / "adapter")
@@ -111,7 +122,7 @@ def tune(base: str, train: Iterable[Pair], valid: Iterable[Pair], out: Path, opt
     return Tuned(adapter, merged, folder, log)
 
 
-def _claim(out: Path, base: str, train: list[Pair], options: LoraOptions) -> None:
+def claim(out: Path, base: str, train: list[Pair], options: LoraOptions) -> None:
     """Note what runs in `out`; refuse another run there, whose base and steps would be taken for this one's."""
     digest = hashlib.sha256()
     for pair in train:
@@ -187,7 +198,7 @@ def _start_rows(weight: torch.Tensor, first: int) -> None:
         weight[first:] = weight[:first].mean(0) + 0.02 * noise
 
 
-def _fresh_ids(folder: Path, words: PreTrainedTokenizerFast) -> list[int]:
+def fresh_ids(folder: Path, words: PreTrainedTokenizerFast) -> list[int]:
     """Ids whose embeddings no training has seen: those that `_extend` added."""
     first = AutoConfig.from_pretrained(folder).to_dict().get("edgegen_fresh_from")
     return [] if first is None else list(range(int(first), len(words)))
