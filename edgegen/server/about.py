@@ -92,11 +92,11 @@ class About:
         text, state = field(body, "content", str, None), self._service.state
         if text is None or len(text) > self._limits.prompt_chars:
             raise BodyError(f"The field 'content' must be a text of at most {self._limits.prompt_chars} characters.", "content")
+        special, first, pieces = (field(body, name, bool, False) for name in ("parse_special", "add_special", "with_pieces"))
         asking.need_model(state)
-        found = await self._service.tokenize(text, special=field(body, "parse_special", bool, False)) if text else []
-        if field(body, "add_special", bool, False) and state.starts_with_bos and "bos" in state.specials:
+        found = await self._service.tokenize(text, special=special) if text else []
+        if first and state.starts_with_bos and "bos" in state.specials:
             found = [*await self._service.tokenize(state.specials["bos"], special=True), *found]
-        pieces = field(body, "with_pieces", bool, False)
         return JSONResponse({"tokens": [{"id": id_, "piece": _piece(text)} if pieces else id_ for id_, text in found]})
 
     async def detokenize(self, request: Request) -> Response:

@@ -51,10 +51,10 @@ async def read_body(request: Request, known: Iterable[str], limits: Limits) -> d
     return body
 
 
-def only(body: Mapping[str, Any], known: Iterable[str]) -> None:
+def only(given: Iterable[str], known: Iterable[str]) -> None:
     """Raise BodyError for a field that is not known."""
     names = list(known)
-    if strange := [name for name in body if name not in names]:
+    if strange := [name for name in given if name not in names]:
         raise BodyError(f"Unknown field {strange[0][:80]!r}. Known: {', '.join(names)}.", strange[0][:80])
 
 

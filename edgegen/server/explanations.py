@@ -55,7 +55,7 @@ class Explanations:
         return JSONResponse({"results": await unless_left(request, _results(several))})
 
     def _checked(self, body: Mapping[str, Any], many: list[Any]) -> list[Any]:
-        only(body, ("requests", "stream", "priority"))
+        only([name for name, value in body.items() if value is not None], ("requests", "stream", "priority"))
         if not 1 <= len(many) <= self._limits.requests:
             raise BodyError(f"The field 'requests' must hold 1 to {self._limits.requests} requests, got {len(many)}.", "requests")
         return many

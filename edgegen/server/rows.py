@@ -25,7 +25,8 @@ class Rows:
 
     def asked(self, body: Mapping[str, Any]) -> tuple[str | None, Request]:
         """The id of the product, where it is one, and the request. Raises UsageError, DataError, NotFoundError."""
-        if body.get("request") is not None:
+        body = {name: value for name, value in body.items() if value is not None}  # null is as good as nothing
+        if "request" in body:
             if both := sorted(set(ROW_FIELDS) & set(body)):
                 raise BodyError(f"The field {both[0]!r} cannot stand beside 'request'. Give one or the other.", both[0])
             return None, wire.request_from_json(_exact(body["request"]))
@@ -58,6 +59,8 @@ def _products(body: Mapping[str, Any], shop: Shop) -> list[Product]:
     if ("product" in body) == ("products" in body):
         raise BodyError("Give either 'product' or 'products': a catalogue row, or the id of a served product.", "product")
     given = [body["product"]] if "product" in body else field(body, "products", list, [])
+    if not given:
+        raise BodyError("The field 'products' is empty. Give at least one.", "products")
     currency = field(body, "currency", str, None)
     found: list[Product] = []
     rows: list[Row] = []

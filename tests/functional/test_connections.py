@@ -63,7 +63,7 @@ def served(drain_s: float, *limits: str) -> Iterator[Served]:
 @pytest.fixture(scope="module")
 def server() -> Iterator[Served]:
     """A server with short patience."""
-    with served(5, "receive_s=0.3", "stalled_s=0.3", "idle_s=0.3", "connections=6", "header_bytes=2000") as found:
+    with served(5, "receive_s=0.3", "stalled_s=1", "idle_s=0.3", "connections=6", "header_bytes=2000") as found:
         yield found
 
 

@@ -122,6 +122,7 @@ async def test_explains_a_row() -> None:
         {"task": "personal", "product": "p001", "shopper": "u1"},
         {"task": "personal", "product": ROW, "shopper": {"likes": ["strong tea"], "budget": 80}},
         {"task": "search", "products": ["p001", "p002"], "query": "grinder"},
+        {"product": {**ROW, "praised": [["quiet"], None, {"a": 1}], "own_ratings": [1]}},
         {"task": "category", "product": {"name": "Burr Grinder"}, "paths": ["Kitchen > Coffee", "Toys"]},
     ],
 )
@@ -140,6 +141,14 @@ async def test_explains_the_exact_form() -> None:
     answer = await post("/v1/explanations", {"request": wire.request_to_json(asked)})
     assert answer.status_code == 200, answer.text
     assert answer.json()["id"] is None and "Pour Kettle" in answer.json()["text"]
+
+
+async def test_null_is_as_good_as_nothing() -> None:
+    """In every field, also where one stands for another."""
+    nothing = dict.fromkeys(("request", "products", "shopper", "query", "paths", "n", "seed", "temperature"))
+    one = (await post("/v1/explanations", {**nothing, "product": "p001", "requests": None, "stream": None})).json()
+    many = await post("/v1/explanations", {**nothing, "product": None, "requests": [{**nothing, "product": "p001"}]})
+    assert many.json()["results"][0]["text"] == one["text"]
 
 
 async def test_streams_an_explanation() -> None:
@@ -206,6 +215,7 @@ async def test_refuses_what_is_out_of_range(body: dict[str, Any], param: str) ->
         ({"product": "p001", "task": "personal", "shopper": "nope"}, 404, "no shopper 'nope'"),
         ({"product": {"price": 5}}, 422, "name"),
         ({}, 400, "either 'product' or 'products'"),
+        ({"task": "search", "query": "tea", "products": []}, 400, "'products' is empty"),
         ({"task": "summary", "product": {"name": "Kettle"}}, 400, "lack facts"),
         ({"products": ["p001", "p002"]}, 400, "make 2 texts"),
         ({"request": [], "n": 1}, 400, "must be an object"),
