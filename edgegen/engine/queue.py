@@ -44,7 +44,7 @@ class Queue(Generic[T]):
 
     def remove(self, item: T) -> None:
         """An item leaves without its turn. Raises ValueError where it does not wait."""
-        self._places.remove(next(place for place in self._places if place.item is item))
+        del self._places[[place.item for place in self._places].index(item)]
 
     def take(self, admit: Callable[[T], A | None]) -> tuple[T, A] | None:
         """The next item that is admitted, which leaves, and what `admit` gave for it; None while there is none."""
