@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from edgegen import folders
+from edgegen.engine.offload import fewer
 from edgegen.errors import NotFoundError, StorageError
 
 _CHILD = "edgegen.engine.trial"
@@ -103,13 +104,23 @@ def probe(model: Path, *, timeout_s: float = 120) -> Hardware:
     if not model.is_file():
         raise NotFoundError(f"No model file at {model}. Check the path, or install a pack.")
     kinds = [[Setting(threads, repacked) for threads in _thread_counts()] for repacked in (False, True)]
-    if describe_native().get("gpu offload") == "yes":
-        kinds.append([Setting(threads=min(usable_cores(), 2), gpu_layers=-1)])
     trials = [trial for settings in kinds for trial in _try(model, settings, timeout_s)]
+    if describe_native().get("gpu offload") == "yes":
+        trials += _on_gpu(model, timeout_s)
     avoided = known(model).avoided
     found = replace(choose(trials, avoided), avoided=avoided)
     _keep(model, found)
     return found
+
+
+def _on_gpu(model: Path, timeout_s: float) -> list[Trial]:
+    """Trials with all layers on the GPU, or as many as it takes."""
+    trials = list[Trial]()
+    for layers in fewer(model, -1):
+        trials += _try(model, [Setting(min(usable_cores(), 2), gpu_layers=layers)], timeout_s)
+        if trials[-1].seconds is not None:
+            break
+    return trials
 
 
 def _keep(model: Path, found: Hardware) -> None:

@@ -6,11 +6,14 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from edgegen.engine.backend import Backend
 from edgegen.engine.gguf import read_header
-from edgegen.engine.llama import LlamaOptions
 from edgegen.errors import EngineError, PackError
+
+if TYPE_CHECKING:
+    from edgegen.engine.backend import Backend
+    from edgegen.engine.llama import LlamaOptions
 
 LOG = logging.getLogger("edgegen.engine")
 
@@ -20,7 +23,7 @@ def load_what_fits(model: Path, options: LlamaOptions, load: Callable[[Path, Lla
 
     Each step down is logged. Raises what `load` raises without a GPU.
     """
-    for layers in _fewer(model, options.gpu_layers):
+    for layers in fewer(model, options.gpu_layers):
         try:
             return load(model, replace(options, gpu_layers=layers))
         except (EngineError, PackError) as error:
@@ -28,8 +31,8 @@ def load_what_fits(model: Path, options: LlamaOptions, load: Callable[[Path, Lla
     return load(model, replace(options, gpu_layers=0))
 
 
-def _fewer(model: Path, asked: int) -> Iterator[int]:
-    """Numbers of layers to try before none."""
+def fewer(model: Path, asked: int) -> Iterator[int]:
+    """Numbers of layers to try before none: what is asked for (-1 is all), half of it, and so on."""
     if asked == 0:
         return
     meta = read_header(model).meta

@@ -108,6 +108,24 @@ def test_a_crash_loses_only_what_came_after(model: Path, tmp_path: Path, monkeyp
     assert [trial.error for trial in found.trials] == ["", "", "", "crashed with SIGSEGV"]
 
 
+def test_a_gpu_is_tried_with_as_many_layers_as_it_takes(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them run out of its memory, half of them fit and are fastest."""
+    body = """
+        import json, sys
+        if len(sys.argv) == 1:
+            print(json.dumps({"gpu offload": "yes"}))
+        for text in sys.argv[2:]:
+            setting = json.loads(text)
+            layers = setting["gpu_layers"]
+            answer = {"error": "out of memory"} if layers > 1 else {"seconds": 0.1 if layers else 1.0}
+            print(json.dumps(setting | answer), flush=True)
+    """
+    child(tmp_path, monkeypatch, "\n".join(line[8:] for line in body.splitlines()))
+    found = hardware.probe(model)
+    assert found.setting.gpu_layers == 1
+    assert [trial.setting.gpu_layers for trial in found.trials if trial.setting.gpu_layers] == [3, 1]
+
+
 def test_a_child_that_hangs_is_ended(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The time is up, the default stays."""
     child(tmp_path, monkeypatch, "import sys, time\nif len(sys.argv) > 1: time.sleep(60)\n")
