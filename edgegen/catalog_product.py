@@ -116,7 +116,8 @@ def product(row: Row, columns: ColumnMap, lang: Lang, currency: str | None = Non
 
 def _reasons(value: Any, lang: Lang) -> tuple[Section, ...]:
     """Praised points, as a list or as an object of point -> number of shoppers who said so, most said first."""
-    counts = value if isinstance(value, Mapping) else dict.fromkeys(map(words, value) if isinstance(value, list) else _split(value))
+    points = map(words, value) if isinstance(value, list) else () if isinstance(value, Mapping) else _split(value)
+    counts = value if isinstance(value, Mapping) else dict.fromkeys(points)
     votes = schema.known()["votes"]
     found = []
     for point, count in counts.items():
