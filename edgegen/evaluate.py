@@ -9,22 +9,20 @@ from typing import Any
 
 import numpy as np
 
-from edgegen import explain, grounding, scores, tasks
+from edgegen import scores, tasks
 from edgegen.domain import Lang
 from edgegen.engine.loop import Engine
 from edgegen.evaluation import cases as texts_of
-from edgegen.evaluation import features, likelihood, measures, slot_error, worst
-from edgegen.evaluation.cases import Case, Told
+from edgegen.evaluation import features, likelihood, measures, slot_error, verdicts, worst
+from edgegen.evaluation.cases import Case, Reference, Told
 from edgegen.evaluation.measures import Figure, Measure
 from edgegen.evaluation.slot_error import SlotErrors
 from edgegen.evaluation.worst import Bad
 from edgegen.explain import Explainer, ExplainOptions, Explanation
-from edgegen.slots import Prompt, Segment, Slot
+from edgegen.slots import Prompt
 
-__all__ = ["Case", "Row", "Scored", "evaluate"]
+__all__ = ["Case", "Reference", "Row", "Scored", "evaluate"]
 
-FORM_RULES = grounding.UNFINISHED | {"form", "repetition"}
-"""Rules about how a text is made; every other rule is about whether it is true."""
 _GROUPED = ("template_share", "grounded", "slot_error", "rouge_l", "bleu")
 Measures = dict[str, dict[str, Measure]]
 """By score, then by whose texts: model, unchecked, template, shuffled, constant, reference."""
@@ -88,11 +86,8 @@ class _Run:
     """Empty where a case has none."""
     systems: Systems
     """By whose texts they are: the model's, the baselines', and the references themselves; empty for a task that chooses."""
-
-    @property
-    def rules(self) -> list[set[str] | None]:
-        """The rules that each draft breaks, None where nothing was written."""
-        return [_rules(d.candidates[0], d.prompt) if d.candidates else None for d in self.drafts]
+    faults: list[set[str]]
+    """The rules that each draft breaks, of those that wrote anything."""
 
 
 def evaluate(
@@ -111,25 +106,26 @@ def evaluate(
     unchecked = replace(options, n=1, rewrite=False)
     drafts = [explainer.explain(case.request, unchecked) for case in cases]
     chooses = tasks.get(task).choices
-    run = _Run(lang, cases, answers, drafts, references, {} if chooses else _systems(answers, cases, references))
+    faults = [broken for draft in drafts if (broken := verdicts.of_draft(draft)) is not None]
+    run = _Run(lang, cases, answers, drafts, references, {} if chooses else _systems(answers, cases, references), faults)
     errors = _slot_errors(run)
     of_all = _measures(run, errors, against, engine)
     return Scored(_row(run, task, of_all), cases, answers, of_all, worst.of(answers, drafts, references, errors.get("model", ())))
 
 
 def _row(run: _Run, task: str, found: Measures) -> Row:
-    texts, rules = [answer.text for answer in run.answers], [broken for broken in run.rules if broken is not None]
+    texts = [answer.text for answer in run.answers]
     accuracy = found.get("accuracy")
     return Row(
         task=task,
         lang=run.lang,
         texts=len(texts),
         model_share=_mean([answer.source == "model" for answer in run.answers]),
-        wrong_values=sum(map(wrong_values, run.answers)),
-        ungrounded_after=sum(map(untrue, run.answers)),
-        ungrounded_before=_mean([bool(broken - FORM_RULES) for broken in rules]),
-        rejected_before=_mean([bool(broken) for broken in rules]),
-        coverage=_mean([_coverage(answer) for answer in run.answers]),
+        wrong_values=sum(map(verdicts.wrong_values, run.answers)),
+        ungrounded_after=sum(map(verdicts.untrue, run.answers)),
+        ungrounded_before=_mean([bool(broken - verdicts.FORM_RULES) for broken in run.faults]),
+        rejected_before=_mean([bool(broken) for broken in run.faults]),
+        coverage=_mean([verdicts.coverage(answer) for answer in run.answers]),
         usr=features.usr(texts),
         repeated_4grams=scores.repeated_4grams(texts),
         median_s=median(answer.timings["total_s"] for answer in run.answers),
@@ -141,61 +137,27 @@ def _row(run: _Run, task: str, found: Measures) -> Row:
     )
 
 
-def wrong_values(answer: Explanation) -> bool:
-    """Whether a text shows a digit that none of its facts accounts for."""
-    request = answer.prompt.request
-    values = [*(slot.text for slot in tasks.get(answer.task).prompt(request).slots), *request.choices]
-    return scores.wrong_values(answer.text, values)
-
-
-def untrue(answer: Explanation) -> bool:
-    """Whether the checks find something untrue in a text that was shown."""
-    return bool(_rules(list(answer.segments), answer.prompt) - FORM_RULES)
-
-
-def _rules(segments: list[Segment] | None, prompt: Prompt) -> set[str]:
-    """The rules that a candidate breaks."""
-    if segments is None:
-        return {"form"}
-    return {violation.rule for violation in explain.check(segments, prompt, tasks.get(prompt.request.task))[0]}
-
-
-def _coverage(answer: Explanation) -> float:
-    """Share of the facts that the task requires which the text names."""
-    task = tasks.get(answer.task)
-    shown = {(s.section, s.fact.key) for s in answer.segments if isinstance(s, Slot)}
-    wanted = {
-        (i, f.key) for i, section in enumerate(answer.prompt.request.sections) for f in section
-        if f.key in task.mentions and (f.key != "category" or section.label == "guide")
-    }  # fmt: skip
-    return len(wanted & shown) / len(wanted) if wanted else 1.0
-
-
 # --- the scores
 
 
 def _measures(
     run: _Run, errors: Mapping[str, list[SlotErrors]], against: scores.References | None, engine: Engine | None
 ) -> Measures:
-    rules = run.rules
     found: Measures = {
         "template_share": {"model": measures.mean([answer.source == "template" for answer in run.answers])},
-        "grounded": {
-            "model": measures.mean([not untrue(answer) for answer in run.answers]),
-            "unchecked": measures.ratio(
-                [broken is not None and not broken - FORM_RULES for broken in rules], [broken is not None for broken in rules]
-            ),
-        },
-        "coverage": {"model": measures.mean([_coverage(answer) for answer in run.answers])},
+        "grounded": {"model": measures.mean([not verdicts.untrue(answer) for answer in run.answers])},
+        "coverage": {"model": measures.mean([verdicts.coverage(answer) for answer in run.answers])},
     }
+    if run.faults:
+        found["grounded"]["unchecked"] = measures.mean([not broken - verdicts.FORM_RULES for broken in run.faults])
     if not run.systems:
         pairs = zip(run.answers, run.references, strict=True) if run.references else ()
         right = [any(answer.text == told.text for told in several) for answer, several in pairs]
         return found | ({"accuracy": {"model": measures.mean(right)}} if right else {})
     found["slot_error"] = {
         system: measures.ratio([e.count if e.asked else 0 for e in several], [e.asked for e in several])
-        for system, several in errors.items()
-    }
+        for system, several in errors.items() if any(e.asked for e in several)
+    }  # fmt: skip
     for name, of in (("repeated_4grams", scores.repeated_share), ("length", _length)):
         found[name] = {system: measures.mean([of(told.text) for told in texts]) for system, texts in run.systems.items()}
     if against is not None:
@@ -244,16 +206,17 @@ def _slot_errors(run: _Run) -> dict[str, list[SlotErrors]]:
 
 
 def _shown(prompt: Prompt) -> slot_error.Asked:
-    """The facts that a prompt shows."""
-    return [(i, fact) for i, facts in enumerate(prompt.plan) for fact in facts]
+    """The facts that a prompt shows for its text to tell."""
+    sections, given = prompt.request.sections, getattr(tasks.get(prompt.request.task), "given", ())
+    return [(i, fact) for i, facts in enumerate(prompt.plan) if sections[i].label not in given for fact in facts]
 
 
 def _asked(prompt: Prompt, case: Case) -> slot_error.Asked:
     """What any text on a request is to tell: all of it where the model was shown all, else what the reference chose to tell."""
     shown = _shown(prompt)
-    if len(shown) == sum(len(section.facts) for section in prompt.request.sections):
+    if len(shown) == len(_shown(tasks.get(prompt.request.task).prompt(prompt.request))):
         return shown
-    return _shown(texts_of.forced(case, case.references[0])[0]) if case.references else ()
+    return _shown(texts_of.forced(case, case.references[0].text)[0]) if case.references else ()
 
 
 def _figures(run: _Run, found: Measures) -> dict[str, dict[str, Figure]]:

@@ -14,7 +14,7 @@ from edgegen.commands import _shared, _subjects
 from edgegen.commands._subjects import Subject
 from edgegen.domain import LANGS, Lang
 from edgegen.errors import DataError, MissingExtraError, NotFoundError, OptionError, UsageError
-from edgegen.evaluate import Case, Scored, evaluate
+from edgegen.evaluate import Case, Reference, Scored, evaluate
 from edgegen.evaluation import cases as cases_of
 from edgegen.evaluation import html, report, tables
 from edgegen.evaluation.report import Evaluated
@@ -63,9 +63,10 @@ def run(args: argparse.Namespace) -> int:
     if not found:
         raise DataError("There is nothing to score: no task has a text or a product here. Look at --tasks, --langs and the data.")
     done = [_evaluated(args, path, found) for path in wanted]
-    against = dict(zip(wanted, done, strict=True)).get(args.against)
-    if args.against and against is None:
-        against = _evaluated(args, args.against, found)
+    against = None
+    if args.against:
+        again = dict(zip(wanted, done, strict=True)).get(args.against)
+        against = again or _evaluated(args, args.against, found)
     made = report.made(done, against, _settings(args))
     sys.stdout.write(tables.whole(done, made["comparison"]))
     _print_texts(args, done)
@@ -159,8 +160,8 @@ def _record(folder: Path, figures: dict[str, Any], page: str) -> None:
 
 def _cases(args: argparse.Namespace) -> Cases:
     """The cases of each task and language that has any, requests that are the same put together."""
-    names, langs = _names(args), [_shared.language(lang) for lang in args.langs.split(",")]
-    pairs = _of_data(args.data) if args.data else {}
+    langs, pairs = [_shared.language(lang) for lang in args.langs.split(",")], _of_data(args.data) if args.data else {}
+    names = _names(args) if args.tasks or not pairs else sorted({name for name, _ in pairs})
     found: Cases = {}
     for lang in langs:
         for name in names:
@@ -197,7 +198,8 @@ def _of_data(path: Path) -> Cases:
     found: Cases = {}
     for pair in pairs.read(path):
         tasks.get(pair.request.task)
-        found.setdefault((pair.request.task, pair.request.lang), []).append(Case(pair.request, (pair.text,)))
+        original = getattr(pair, "original", None)
+        found.setdefault((pair.request.task, pair.request.lang), []).append(Case(pair.request, (Reference(pair.text, original),)))
     if not found:
         raise DataError(f"{path} holds no pairs. Each line needs task, lang, sections and text.")
     for key, cases in found.items():

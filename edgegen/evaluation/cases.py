@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 from edgegen import grounding, selection, slots, tasks
@@ -18,11 +18,19 @@ _SUBJECTS = frozenset({"name", "source", "point", "query", "topic"})  # what a t
 
 
 @dataclass(frozen=True, slots=True)
+class Reference:
+    """A text to compare with, slots as `<|vN|>`; `original` is it as a person wrote it. For a task that chooses, the choice."""
+
+    text: str
+    original: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Case:
-    """A request and the texts that people or a corpus wrote for it, slots as `<|vN|>`; for a task that chooses, the choice."""
+    """A request and what people or a corpus wrote for it."""
 
     request: Request
-    references: tuple[str, ...] = ()
+    references: tuple[Reference, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +53,7 @@ class Told:
 
 def merged(cases: Iterable[Case]) -> list[Case]:
     """One case for each request, in order, with every reference that the request has."""
-    found: dict[Request, list[str]] = {}
+    found: dict[Request, list[Reference]] = {}
     for case in cases:
         found.setdefault(case.request, []).extend(case.references)
     return [Case(request, tuple(dict.fromkeys(texts))) for request, texts in found.items()]
@@ -64,8 +72,9 @@ def references(case: Case) -> list[Told]:
     task = tasks.get(case.request.task)
     prompt = task.prompt(case.request)
     if task.choices:
-        return [Told(text, (text,), (), case.request) for text in case.references]
-    return [told(slots.parse(text, prompt), prompt) for text in case.references]
+        return [Told(own.text, (own.text,), (), case.request) for own in case.references]
+    found = [told(slots.parse(own.text, prompt), prompt) for own in case.references]
+    return [replace(t, text=own.original or t.text) for t, own in zip(found, case.references, strict=True)]
 
 
 def forced(case: Case, text: str) -> tuple[Prompt, list[Segment]]:

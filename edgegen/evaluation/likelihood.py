@@ -33,7 +33,7 @@ def losses(engine: Engine, cases: Sequence[Case]) -> list[tuple[float, int]]:
 
 
 def _submitted(engine: Engine, case: Case) -> tuple[Future[Generation] | None, int]:
-    prompt, segments = forced(case, case.references[0])
+    prompt, segments = forced(case, case.references[0].text)
     head, tail = engine.encode(prompt.pieces), engine.encode(slots.to_pieces(segments))
     end = engine.encode([slots.Control(END)])[0]
     # The constraint leaves one token at each step; its log-probability is that among all tokens.

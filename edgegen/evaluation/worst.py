@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from edgegen import explain, scores, slots, tasks
+from edgegen.evaluation import verdicts
 from edgegen.evaluation.cases import Told
 from edgegen.evaluation.slot_error import SlotErrors
 from edgegen.explain import Explanation
@@ -61,6 +62,8 @@ def _reasons(answer: Explanation, draft: Explanation, references: Sequence[Told]
         if references and all(told.text != answer.text for told in references):
             yield _UNTRUE, f"chose {answer.text!r}, not {references[0].text!r}"
         return
+    if verdicts.wrong_values(answer):
+        yield _UNTRUE, "it shows a digit that no fact accounts for"
     for violation in explain.check(list(answer.segments), answer.prompt, task)[0]:
         yield _UNTRUE, f"shown although {_said(violation)}"
     if answer.source == "template":

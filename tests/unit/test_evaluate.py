@@ -13,7 +13,7 @@ from edgegen.domain import Fact, Kind, Request, Section
 from edgegen.engine.loop import Engine
 from edgegen.evaluate import Case, evaluate
 from edgegen.evaluation import measures
-from edgegen.evaluation.cases import merged
+from edgegen.evaluation.cases import Reference, merged
 from edgegen.evaluation.likelihood import losses
 from edgegen.explain import Explainer, ExplainOptions
 from tests.fakes.backend import VOCABULARY, FakeBackend, scripted
@@ -34,7 +34,7 @@ def explainer() -> Iterator[Explainer]:
 
 def test_a_true_sentence_scores_well(explainer: Explainer) -> None:
     """Everything from the model, nothing wrong, against references and baselines."""
-    cases = [Case(request(f"Tray {i}", i + 3), ("<|v1|> costs <|v4|>.",)) for i in range(4)]
+    cases = [Case(request(f"Tray {i}", i + 3), (Reference("<|v1|> costs <|v4|>."),)) for i in range(4)]
     found = evaluate(explainer, "reason", "en", cases, ExplainOptions(n=2, temperature=0))
     row = found.row
     assert [a.text for a in found.answers] == [f"Tray {i} costs ${i + 3}." for i in range(4)]
@@ -65,9 +65,18 @@ def test_an_untrue_sentence_is_counted_and_not_shown() -> None:
     assert bad.source == "template" and any("waterproof" in reason for reason in bad.reasons)
 
 
+def test_where_nothing_is_written() -> None:
+    """Of a name alone no model is asked to write: there is no draft to score."""
+    bare = Request("reason", "en", (Section("item", (Fact("name", "Tray", Kind.TEXT),)),))
+    with Engine(lambda: FakeBackend(scripted("<|v1|>."))) as engine:
+        found = evaluate(Explainer(engine), "reason", "en", [Case(bare)], ExplainOptions(n=1))
+    assert found.row.figures["template_share"]["model"].value == 1.0 and "unchecked" not in found.row.figures["grounded"]
+
+
 def test_every_reference_of_a_request_counts(explainer: Explainer) -> None:
     """The nearest of them: one that is alike is enough."""
-    cases = merged(Case(request("Tray"), (text,)) for text in ("Look at <|v1|>, now for <|v4|>.", "<|v1|> costs <|v4|>."))
+    texts = "Look at <|v1|>, now for <|v4|>.", "<|v1|> costs <|v4|>."
+    cases = merged(Case(request("Tray"), (Reference(text),)) for text in texts)
     assert len(cases) == 1 and len(cases[0].references) == 2
     row = evaluate(explainer, "reason", "en", cases, ExplainOptions(n=1, temperature=0)).row
     assert row.rouge_l["model"] == pytest.approx(100) and row.bleu["model"] == pytest.approx(100)
@@ -76,7 +85,8 @@ def test_every_reference_of_a_request_counts(explainer: Explainer) -> None:
 def test_perplexity_is_the_engines() -> None:
     """A model that gives every token the same chance: the perplexity is the size of its vocabulary."""
     with Engine(lambda: FakeBackend(lambda context: np.zeros(len(VOCABULARY), np.float32))) as engine:
-        found = losses(engine, [Case(request("Tray"), ("<|v1|> costs <|v4|>.",)), Case(request("Tin"), ("<|v1|>.",))])
+        texts = {"Tray": "<|v1|> costs <|v4|>.", "Tin": "<|v1|>."}
+        found = losses(engine, [Case(request(name), (Reference(text),)) for name, text in texts.items()])
     assert [n for _, n in found] == [len(" costs .") + 3, 3]  # the slots, the end
     assert measures.perplexity(found).value == pytest.approx(len(VOCABULARY))
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from transformers import GPT2LMHeadModel
 
 from edgegen import cli, pack
 from edgegen.evaluation import html, plots, report
 from edgegen.evaluation.plots import Bar
-from edgegen.train import pairs
+from edgegen.train import pairs, tokenizer
+from edgegen.train.dataset import Encoder
 from tests.fakes.checkpoints import PAIRS, build, make_checkpoint
 
 
@@ -67,6 +72,22 @@ def test_checkpoints_and_packs_side_by_side(
         ET.fromstring(drawn)  # noqa: S314 - our own text
 
 
+def test_the_engines_perplexity_is_pytorchs(checkpoint: Path, data: Path, tmp_path: Path) -> None:
+    """The same prompts, the same texts, the same end: what training measures on these pairs."""
+    command = ["evaluate", str(checkpoint), "--data", str(data), "--n", "1", "--report", str(tmp_path / "r.json")]
+    assert cli.main(command) == 0
+    model, encoder = GPT2LMHeadModel.from_pretrained(checkpoint).eval(), Encoder(tokenizer.load(checkpoint))
+    rows = json.loads((tmp_path / "r.json").read_text("utf-8"))["packs"][0]["rows"]
+    for row, pair in zip(rows, pairs.read(data), strict=False):
+        example = encoder.pair(pair)
+        ids = torch.from_numpy(example.ids.astype(np.int64))[None]
+        labels = ids.clone()
+        labels[:, : example.start] = -100
+        with torch.no_grad():
+            loss = float(model(ids, labels=labels).loss)
+        assert row["figures"]["perplexity"]["reference"]["value"] == pytest.approx(math.exp(loss), rel=0.01)
+
+
 def test_the_report_travels_in_the_pack(checkpoint: Path, packed: Path, data: Path, tmp_path: Path) -> None:
     """Recorded, it is in the manifest and a page beside it, and the pack still verifies; `convert` takes a report as well."""
     written = tmp_path / "report.json"
@@ -110,6 +131,17 @@ def test_bad_calls(
     assert cli.main(["evaluate", *(argument.format(**places) for argument in arguments)]) == code
     said = capsys.readouterr()
     assert message in said.err and said.out == "" and said.err.count("\n") == 1
+
+
+def test_products_alone(packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without references nothing is compared, and without another pack nothing is tested."""
+    shop = tmp_path / "shop.json"
+    shop.write_text('[{"title": "Oak Tray", "price": 20, "category": "tray"}]', "utf-8")
+    command = ["evaluate", "--pack", str(packed), "--catalogue", str(shop), "--langs", "en", "--tasks", "reason", "--n", "1"]
+    assert cli.main([*command, "--html", str(tmp_path / "r.html")]) == 0
+    out = capsys.readouterr().out
+    assert "| reason | en | 1 |" in out and "BLEU (words)" not in out and "approximate" not in out
+    assert "Quality against size" not in (tmp_path / "r.html").read_text("utf-8")
 
 
 def test_an_old_report_is_refused(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

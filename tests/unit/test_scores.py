@@ -11,7 +11,7 @@ import sacrebleu
 from edgegen import scores
 from edgegen.domain import Fact, Kind, Lang, Request, Section
 from edgegen.evaluation import features, measures, slot_error
-from edgegen.evaluation.cases import Case, Told, baselines, references
+from edgegen.evaluation.cases import Case, Reference, Told, baselines, references
 from edgegen.evaluation.slot_error import SlotErrors
 
 NAME, PRICE = Fact("name", "Tray 4", Kind.TEXT), Fact("price", Decimal(4), Kind.MONEY, currency="USD")
@@ -82,13 +82,19 @@ def test_a_flag_is_told_by_a_claim() -> None:
 def test_a_strangers_value_is_redundant() -> None:
     """The constant baseline shows the first product's values for every product."""
     other = Request("reason", "en", (Section("item", (Fact("name", "Cup", Kind.TEXT), PRICE)),))
-    cases = [Case(other, ("<|v1|> costs <|v4|>.",)), Case(REQUEST, ("<|v1|> is heavy.",))]
+    cases = [Case(other, (Reference("<|v1|> costs <|v4|>."),)), Case(REQUEST, (Reference("<|v1|> is heavy."),))]
     constant = baselines(cases, [references(case) for case in cases])["constant"][1]
     found = slot_error.errors(constant, [(0, NAME)], "en", own=False)
     assert found.missing == ("name: Tray 4",) and found.redundant == ("name: Cup", "price: $4")
 
 
 # --- against references
+
+
+def test_a_text_is_compared_with_what_the_person_wrote() -> None:
+    """The pair says what it tells, the original how."""
+    (found,) = references(Case(REQUEST, (Reference("<|v1|> costs <|v4|>.", "Tray 4 costs four dollars."),)))
+    assert found.text == "Tray 4 costs four dollars." and found.features == ("price",)
 
 
 @pytest.mark.parametrize(
