@@ -78,9 +78,11 @@ def _claims(text: Text) -> tuple[list[Claim], list[Violation]]:
     found: list[Claim] = []
     wrong: list[Violation] = []
     for at in marked.overlapping(text.table.any_claim, text.marked):
+        if text.steered and text.asked(at):
+            continue
         for rule in text.table.claims:
             match = rule.regex.match(text.marked, at)
-            if match:
+            if match and not text.in_label(*match.span()):
                 evidence = _evidence(text, rule, match)
                 words = marked.MARK.sub("…", match.group())
                 if evidence is None:
@@ -93,7 +95,7 @@ def _claims(text: Text) -> tuple[list[Claim], list[Violation]]:
 def _evidence(text: Text, rule: ClaimRule, match: re.Match[str]) -> list[Found] | None:
     at = match.start()
     sentence = text.sentence_at(at)
-    negated = polarity.negated(text, at, sentence.start)
+    negated = polarity.negated(text, at, sentence.start) and not text.denies
     evidence: list[Found] = []
     for scope in _scopes(text, sentence, at):
         facts = claims.support(rule, match, [f for f in text.facts if f[0] in scope], text.lang, negated)
@@ -166,6 +168,8 @@ def _before(text: Text) -> list[Violation]:
     ]
     at = {mark.start: mark for mark in text.marks}
     for match in text.table.any_before.finditer(text.marked):
+        if text.in_label(match.start(), match.end()):
+            continue
         mark = at[match.end()]
         rule = next(c for c in text.table.contexts if c.before and c.before.match(text.marked, match.start()))
         if mark.key not in rule.keys:
@@ -174,7 +178,8 @@ def _before(text: Text) -> list[Violation]:
 
 
 def _after(text: Text, mark: Mark) -> Iterator[Violation]:
-    if (mark.number or mark.key in _PLAIN) and text.table.any_after.match(text.marked, mark.end):
+    counts = mark.number and (mark.slot.fact.kind is not Kind.MEASURE or mark.slot.text.isdecimal())  # not `44 watt`, `l5`
+    if (counts or mark.key in _PLAIN) and text.table.any_after.match(text.marked, mark.end):
         for rule in text.table.contexts:
             match = rule.after.match(text.marked, mark.end) if rule.after else None
             if match:

@@ -20,6 +20,7 @@ from edgegen.tasks import Task
 
 MARK = re.compile(r"⟨\w+⟩")
 CLAUSE = re.compile(r"[^,，、;；]+")
+_NOTHING = re.compile(r"\b(?:no|not|none|nothing)\b|没有|无|未")
 _SENTENCE = re.compile(r"[^.!?。！？；;\n]*(?:[.!?。！？；;]+[\"”’」』)）]*|\n|$)")
 _NUMERIC_KINDS = frozenset({
     Kind.MEASURE, Kind.NUMBER, Kind.COUNT, Kind.MONEY, Kind.PERCENT, Kind.DISCOUNT, Kind.RATING, Kind.DATE, Kind.ASPECT
@@ -76,6 +77,37 @@ class Text:
     def facts(self) -> tuple[Found, ...]:
         """Every fact of the request."""
         return tuple((i, fact) for i, section in enumerate(self.prompt.request.sections) for fact in section)
+
+    @property
+    def steered(self) -> bool:
+        """Whether the text is to do what its request says, ask or deny for instance, and not to describe."""
+        return bool(self.task.given)
+
+    @cached_property
+    def denies(self) -> bool:
+        """Whether the text is to say that there is nothing of the kind: what it denies then holds."""
+        acts = [str(fact.value) for _, fact in self.facts if fact.key == "act"]
+        return self.steered and any(_NOTHING.search(act) for act in acts)
+
+    def asked(self, at: int) -> bool:
+        """Whether the sentence of a position is a question, which claims nothing."""
+        sentence = self.sentence_at(at)
+        return self.marked[sentence.start : sentence.end].rstrip().endswith(("?", "？"))
+
+    def in_label(self, start: int, end: int) -> bool:
+        """Whether words belong to the label of a shop's own fact: `rating of` where it has an `eco rating`."""
+        return any(
+            start - len(label) < (at := self.marked.find(label, max(start - len(label), 0), end + len(label))) < end and at >= 0
+            for label in self.labels
+        )
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """Labels of the shop's own facts and pairs of words out of longer ones, in lower case."""
+        own = (fact.label.lower() for _, fact in self.facts if fact.label and fact.key not in schema.known())
+        words = [label.split(" ") for label in own]
+        pairs = {" ".join(w[i : i + 2]) for w in words for i in range(len(w) - 1)}
+        return tuple(pairs | {"".join(w) for w in words if len(w) > 1})
 
     @cached_property
     def read_words(self) -> str:

@@ -41,6 +41,8 @@ def clause_start(text: Text, at: int, start: int) -> int:
 def flags(text: Text) -> list[Violation]:
     """Yes flags that the text denies and no flags that it affirms, as slots or in words."""
     wrong: list[Violation] = []
+    if text.denies:
+        return wrong
     for mark in text.marks:
         if mark.slot.part == "label" and mark.slot.fact.kind is Kind.FLAG:
             wrong += _flag_at(text, mark.slot.fact, mark.start, mark.end)
@@ -71,7 +73,9 @@ def denied(text: Text) -> list[Violation]:
     return [
         Violation("contradiction", mark.slot.text, "the text denies a fact that holds")
         for mark in text.marks
-        if mark.key not in _DENIABLE and text.table.denial.search(text.marked, max(mark.start - 40, 0), mark.start)
+        if not text.denies
+        and mark.key not in _DENIABLE
+        and text.table.denial.search(text.marked, max(mark.start - 40, 0), mark.start)
     ]
 
 

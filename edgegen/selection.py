@@ -36,8 +36,8 @@ def prompt(request: Request, plan: Plan) -> Prompt:
     return replace(slots.bind(replace(request, sections=sections)), request=request, plan=plan)
 
 
-def told(segments: Sequence[Segment], request: Request, claims: Sequence[Claim]) -> Plan:
-    """The plan that a text follows: the facts it shows, and those behind a claim that nothing shown bears out."""
+def told(segments: Sequence[Segment], request: Request, claims: Sequence[Claim], given: Sequence[str] = ()) -> Plan:
+    """The plan that a text follows: the facts it shows, those behind a claim that nothing shown bears out, and what is given."""
     found: dict[tuple[int, int], tuple[int, Fact]] = {}
     for segment in segments:
         if isinstance(segment, Slot):
@@ -50,7 +50,10 @@ def told(segments: Sequence[Segment], request: Request, claims: Sequence[Claim])
             if fact is not None:
                 found.setdefault((index, id(fact)), (index, fact))
                 shown.add((index, key))
-    return tuple(tuple(fact for i, fact in found.values() if i == at) for at in range(len(request.sections)))
+    return tuple(
+        section.facts if section.label in given else tuple(fact for i, fact in found.values() if i == at)
+        for at, section in enumerate(request.sections)
+    )
 
 
 def moved(segments: Sequence[Segment], prompt: Prompt) -> list[Segment]:
@@ -64,9 +67,9 @@ def choose(request: Request, task: Task, rng: Random) -> Plan:
     attributed = rng.random() < _ATTRIBUTED
     chosen, several = _sections(request, task, rng), len(request.labelled("item")) > 1
     plan = [
-        _ordered(_facts(section, task, attributed, rng), several, rng) if index in chosen else []
-        for index, section in enumerate(request.sections)
+        _facts(section, task, attributed, rng) if index in chosen else [] for index, section in enumerate(request.sections)
     ]
+    plan = plan if task.in_order else [_ordered(facts, several, rng) for facts in plan]
     any_of = [(i, f) for i, s in enumerate(request.sections) for f in s if f.key in task.any_of]
     if any_of and not any(fact.key in task.any_of for facts in plan for fact in facts):
         index, fact = rng.choice(any_of)
@@ -85,7 +88,7 @@ def _sections(request: Request, task: Task, rng: Random) -> set[int]:
 
 
 def _facts(section: Section, task: Task, attributed: bool, rng: Random) -> list[Fact]:
-    if section.label in task.whole:
+    if section.label in task.whole or section.label in task.given:
         return list(section)
     required = {key for need in task.needs if need.label == section.label for key in need.facts}
     always = {*task.mentions, "name", "point", "query", *(["source"] if attributed else [])} & required

@@ -1,4 +1,4 @@
-"""Write the corpus, train the bundled base, tune a base on your own pairs with LoRA, or make a pack's draft table."""
+"""Write the corpus, make pairs of your own texts, train the bundled base, tune a base with LoRA, or make a draft table."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from edgegen.commands import _prepare as prepare
 from edgegen.errors import DataError, MissingExtraError
 
 
@@ -17,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     corpus.add_argument("--recipe", type=Path, default=Path("models/recipes/bundled.toml"), help="default: %(default)s")
     corpus.add_argument("--out", type=Path, default=Path("runs/bundled"), help="folder; default: %(default)s")
     corpus.add_argument("--split", choices=("train", "valid", "test"), help="only this one; default: all three")
+    prepare.add_arguments(stages.add_parser("prepare", help="make pairs of your own texts, clean them, and report"))
     base = stages.add_parser("base", help="train a base model by a recipe")
     base.add_argument("--recipe", type=Path, default=Path("models/recipes/bundled.toml"), help="default: %(default)s")
     base.add_argument("--out", type=Path, default=Path("runs/bundled"), help="folder; a run goes on where it ended")
@@ -62,7 +64,7 @@ def _add_tuning(parser: argparse.ArgumentParser, out: Path) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the stage."""
-    known = {"corpus": _corpus, "base": _base, "lora": _lora, "search": _search, "drafts": _drafts}
+    known = {"corpus": _corpus, "base": _base, "lora": _lora, "search": _search, "drafts": _drafts, "prepare": prepare.run}
     return known[args.stage](args)
 
 

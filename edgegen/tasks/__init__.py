@@ -86,9 +86,10 @@ class Task:
 
     `mentions` are keys whose facts the text must name (of every item when the task writes about several); `shows` is how
     many further facts it must use. `any_of` are keys of which the text must use one, where there is one; `every` are section
-    labels each of which must contribute a fact, `whole` those whose facts must all be there. `tells` says, by label, how much
-    a text tells (`edgegen.selection`). `max_new_tokens` bounds the text; `choices` marks a task that is decoded along a given
-    list of texts and not freely.
+    labels each of which must contribute a fact, `whole` those whose facts must all be there, `given` those that only steer
+    the text: the model always sees them and tells nothing of them. `tells` says, by label, how much a text tells
+    (`edgegen.selection`), `in_order` that it tells its facts in the order given. `max_new_tokens` bounds the text; `choices`
+    marks a task that is decoded along a given list of texts and not freely, `own` one that only a retailer's own texts teach.
     """
 
     name: str
@@ -99,11 +100,14 @@ class Task:
     any_of: tuple[str, ...] = ()
     every: tuple[str, ...] = ()
     whole: tuple[str, ...] = ()
+    given: tuple[str, ...] = ()
+    in_order: bool = False
     tells: Mapping[str, Tells] = field(default_factory=dict)
     max_new_tokens: int = 96
     max_sentences: int = 3
     temperature: float = 0.5
     choices: bool = False
+    own: bool = False
     template: Mapping[Lang, tuple[Line, ...]] | None = None
 
     def check(self, request: Request) -> None:
@@ -199,15 +203,21 @@ def _parsed(sources: tuple[str, ...]) -> tuple[Pattern, ...]:
 
 
 @cache
-def names() -> tuple[str, ...]:
+def every() -> tuple[str, ...]:
     """The names of all tasks, sorted."""
     return tuple(sorted(m.name for m in pkgutil.iter_modules(__path__)))
 
 
+@cache
+def names() -> tuple[str, ...]:
+    """The names of the tasks that the corpus teaches and a catalogue can be asked for, sorted."""
+    return tuple(name for name in every() if not get(name).own)
+
+
 def get(name: str) -> Task:
     """The task with this name. Raises UsageError for an unknown one."""
-    if name not in names():
-        raise UsageError(f"Unknown task {name!r}. Known: {', '.join(names())}.")
+    if name not in every():
+        raise UsageError(f"Unknown task {name!r}. Known: {', '.join(every())}.")
     task = importlib.import_module(f"{__name__}.{name}").TASK
     assert isinstance(task, Task), f"tasks/{name}.py must define TASK"  # noqa: S101 - a programmer's error, not a user's
     return task

@@ -78,7 +78,7 @@ class Encoder:
         prompt = task.prompt(pair.request)
         segments = slots.parse(pair.text, prompt)
         if not task.choices:
-            plan = selection.told(segments, pair.request, grounding.claimed(segments, prompt, task))
+            plan = selection.told(segments, pair.request, grounding.claimed(segments, prompt, task), task.given)
             prompt = selection.prompt(pair.request, plan)
             segments = selection.moved(segments, prompt)
         return prompt, segments

@@ -16,21 +16,25 @@ _EVERY = 20
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A request and a text for it; `text` writes slots as `<|vN|>`."""
+    """A request and a text for it; `text` writes slots as `<|vN|>`. `original` is what a person wrote, to measure against."""
 
     request: Request
     text: str
+    original: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON object."""
-        return {**request_to_json(self.request), "text": self.text}
+        original = {} if self.original is None else {"original": self.original}
+        return {**request_to_json(self.request), "text": self.text, **original}
 
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> Pair:
         """From a JSON object."""
         if not isinstance(raw.get("text"), str):
             raise DataError("A pair lacks `text`. Each line needs task, lang, sections and text.")
-        return cls(request_from_json(raw), raw["text"])
+        if not isinstance(raw.get("original"), str | None):
+            raise DataError("A pair's `original` is no string. Give the text as a person wrote it, or leave it out.")
+        return cls(request_from_json(raw), raw["text"], raw.get("original"))
 
 
 def read(path: Path) -> Iterator[Pair]:
