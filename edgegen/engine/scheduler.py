@@ -15,7 +15,8 @@ from edgegen.engine.drafting import Pace
 from edgegen.engine.run import Part, Run
 
 _ALONE = 256  # prompt tokens in a step while nothing is being written
-_SHARED = 64  # prompt tokens in a step that others wait for
+LEAST, BESIDE = 16, 64
+"""Prompt tokens in a step that others wait for: at least, and at most."""
 _BATCH_TURN = 4  # beside shoppers, batch jobs have a part in one of so many steps
 
 
@@ -42,11 +43,13 @@ class Step:
     drafted: int = 0
 
 
-def plan(runs: Iterable[Run], turn: int = 0, *, room: int | None = None, pace: Pace | None = None) -> Step:
+def plan(
+    runs: Iterable[Run], turn: int = 0, *, room: int | None = None, beside: int = BESIDE, pace: Pace | None = None
+) -> Step:
     """The next step: a token of every live candidate, then prompts in the order of the runs as far as there is room.
 
-    Beside shoppers, batch jobs have their part in every fourth `turn` only. `room` bounds the prompt tokens; `pace` says how
-    many tokens are drafted, none without it.
+    Beside shoppers, batch jobs have their part in every fourth `turn` only. `room` bounds the prompt tokens, `beside`
+    those in a step that others wait for; `pace` says how many tokens are drafted, none without it.
     """
     batch, runs = Batch(), list(runs)
     shoppers = [run for run in runs if run.job.priority == "shopper"]
@@ -55,7 +58,7 @@ def plan(runs: Iterable[Run], turn: int = 0, *, room: int | None = None, pace: P
     drafts = _drafts(writing, pace) if pace else {}
     shares = [_continue(run, batch, drafts) for run in writing]
     if room is None:
-        room = _SHARED if shares else _ALONE
+        room = beside if shares else _ALONE
     shares += _feed([run for run in up if not run.writing], [run for run in runs if not run.writing], batch, room)
     drops = [(c.seq, run.end(c)) for run in writing for c in run.candidates if c.stale and not c.finish]
     return Step(batch, tuple(shares), tuple(drops), sum(map(len, drafts.values())))

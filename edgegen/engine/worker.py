@@ -20,12 +20,15 @@ from edgegen.engine.ngrams import NGrams
 from edgegen.engine.queue import Queue
 from edgegen.engine.run import Run
 from edgegen.engine.sampling import Outlook, look_together
-from edgegen.engine.scheduler import Share, Step, plan
+from edgegen.engine.scheduler import BESIDE, LEAST, Share, Step, plan
 from edgegen.engine.threads import ThreadGovernor
 from edgegen.errors import EdgegenError, EngineError
 
 # What a caller's constraint, on_token or question may raise: it fails that one, not the engine.
 CALLER_ERRORS = (EdgegenError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, OSError, ArithmeticError)
+
+_STALL_S = 0.1  # texts that are written wait no longer than this for a stretch of a new prompt
+_LATEST = 0.3  # the part of the latest measurement in what a prompt's token takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +157,7 @@ class Worker:
         self.running: list[Ticket] = []
         self.figures = Figures(cells=backend.n_cells, sequences=self._cache.most)
         self._threads = self._turn = 0
+        self._token_s = 0.0  # what a token takes in a step with a stretch of a prompt
         self._changed = False  # somebody who waits may fit now
         self._moved = False  # the books of the cache say something else now
         self.limits = Limits(backend.n_ctx, backend.n_cells, backend.n_vocab, self._cache.most)
@@ -182,7 +186,7 @@ class Worker:
         if self.running:
             self._turn += 1
             began = self._clock()
-            step = plan([ticket.running for ticket in self.running], self._turn, pace=self._pace)
+            step = plan([ticket.running for ticket in self.running], self._turn, beside=self._beside, pace=self._pace)
             self._step(step)
             if step.batch.wanted == len(step.batch):
                 self._pace.observe(len(step.batch), self._clock() - began)
@@ -274,9 +278,17 @@ class Worker:
         logits = self._backend.decode(step.batch)
         seconds = self._clock() - began
         self._governor.observe(len(step.batch), seconds)
+        if len(step.batch) - step.batch.wanted >= LEAST:
+            token_s = seconds / len(step.batch)
+            self._token_s += (token_s - self._token_s) * (_LATEST if self._token_s else 1)
         self.figures.step(len(step.batch), seconds)
         self.figures.drafted += step.drafted
         return logits
+
+    @property
+    def _beside(self) -> int:
+        """So many prompt tokens that those who write do not wait for long."""
+        return BESIDE if not self._token_s else max(LEAST, min(BESIDE, int(_STALL_S / self._token_s)))
 
     def _recover(self, step: Step, error: EngineError) -> None:
         """Find whom a batch failed for: each share goes alone from where it was, and fails alone."""

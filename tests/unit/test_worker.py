@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -188,3 +189,20 @@ def test_a_finished_candidate_gives_its_cells_back_at_once() -> None:
     desk.step()
     desk.step()
     assert next(ends) is False and second.run is not None and not first.future.done()
+
+
+@pytest.mark.parametrize(("token_s", "stretch"), [(0.001, 64), (0.003, 33), (0.05, 16)])
+def test_a_long_prompt_stalls_no_stream_on_a_slow_machine(token_s: float, stretch: int) -> None:
+    """Its stretches are as long as a tenth of a second allows, and not shorter than is any use."""
+
+    class Slow(FakeBackend):
+        def decode(self, batch: Batch) -> Logits:
+            desk.now += token_s * len(batch)
+            return super().decode(batch)
+
+    desk = Desk(Slow())
+    desk.submit(Job([1], options=replace(SHORT, max_new_tokens=60)))
+    desk.step()
+    desk.submit(Job([2] * 200, options=SHORT))
+    desk.run()
+    assert desk.backend.decoded[1:3] == [65, 1 + stretch]
