@@ -147,7 +147,7 @@ def main() -> None:
         reference = source.prepare(args.work, args.sdist, args.jobs, source.SERVER)
     except source.UnusableError as error:
         sys.exit(f"error: {error}")
-    models = {"bundled": (servers.ROOT / "models" / "bundled" / "model.gguf", "pack", 64), "smollm2": (smollm(), "text", 32)}
+    models = {"bundled": (servers.ROOT / "models" / "bundled" / "model.gguf", "pack", 64), "smollm2": (smollm(), "brief", 32)}
     unlike = 0
     print("| model | way | prompts | tokens | same | part | of these not by a rounding |\n|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory(dir=args.work) as name:

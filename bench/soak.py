@@ -28,7 +28,7 @@ from served.servers import Running
 GROWTH = 0.05
 _WARM = 0.2  # of the time, a minute at least
 _QUIET_S = 6.0  # idle connections and the last answers are gone by then
-_HEALTH_S = 1.0
+_HEALTH_S = 3.0  # the load shares the processors with the server
 
 
 @dataclass(slots=True)
@@ -99,10 +99,9 @@ async def killed(running: Running, kills: int, count: int, rng: random.Random) -
     load = asyncio.create_task(_until(stop, running.port, count, rng, book))
     for number in range(kills):
         await asyncio.sleep(1 + rng.random())
-        began = time.monotonic()
+        began, before = time.monotonic(), await restarts(running)
         os.kill(engine(running.pid), signal.SIGKILL)
-        await asyncio.sleep(0.05)
-        while (await asyncio.to_thread(servers.ask, running.port, "/ready", None, 10))[0] != 200:
+        while not await again(running, before):
             if time.monotonic() - began > 120:
                 book.faults.append(f"kill {number + 1}: FAULT: not ready again after 120 s")
                 break
@@ -112,6 +111,18 @@ async def killed(running: Running, kills: int, count: int, rng: random.Random) -
     stop.set()
     await load
     return book, back
+
+
+async def restarts(running: Running) -> int:
+    """How often the engine's process was started again."""
+    _, told = await asyncio.to_thread(servers.ask, running.port, "/ready", None, 10)
+    return int(told["restarts"])
+
+
+async def again(running: Running, before: int) -> bool:
+    """Whether the model answers after one more start."""
+    status, told = await asyncio.to_thread(servers.ask, running.port, "/ready", None, 10)
+    return status == 200 and told["restarts"] > before
 
 
 async def _until(stop: asyncio.Event, port: int, count: int, rng: random.Random, book: Book) -> None:

@@ -1,6 +1,6 @@
 """Prompts as token ids: those of real explanation requests, and plain text about the same products.
 
-    python prompts.py MODEL pack|text|pieces|ends COUNT
+    python prompts.py MODEL pack|text|brief|pieces|ends COUNT
 
 Runs in a process of its own and prints JSON: it loads the model.
 """
@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -78,7 +79,7 @@ def _pack_prompts(backend: Any) -> Iterator[list[int]]:
             yield [token for text, special in pieces for token in backend.tokenize(text, special=special)]
 
 
-def _text_prompts(backend: Any) -> Iterator[list[int]]:
+def _text_prompts(backend: Any, facts: int = 12) -> Iterator[list[int]]:
     """Facts in words and what is asked for at the end, so that no two begin alike for long."""
     from edgegen import catalog, locale
 
@@ -86,9 +87,9 @@ def _text_prompts(backend: Any) -> Iterator[list[int]]:
     rng = Random(_SEED)
     while True:
         product = rng.choice(products)
-        facts = [f"{fact.label or fact.key}: {locale.value_text(fact, 'en')}" for fact in product.section]
-        rng.shuffle(facts)
-        text = "\n".join(facts[:12]) + "\nIn one or two sentences, say why this product is recommended:\n"
+        lines = [f"{fact.label or fact.key}: {locale.value_text(fact, 'en')}" for fact in product.section]
+        rng.shuffle(lines)
+        text = "\n".join(lines[:facts]) + "\nIn one or two sentences, say why this product is recommended:\n"
         yield backend.tokenize(text, special=False)
 
 
@@ -105,7 +106,7 @@ def main() -> None:
         print(json.dumps([token for token in range(backend.n_vocab) if backend.is_end(token)]))
         return
     unique: dict[tuple[int, ...], None] = {}
-    for ids in {"pack": _pack_prompts, "text": _text_prompts}[kind](backend):
+    for ids in {"pack": _pack_prompts, "text": _text_prompts, "brief": partial(_text_prompts, facts=3)}[kind](backend):
         unique[tuple(ids)] = None
         if len(unique) == count:
             break
