@@ -168,9 +168,9 @@ def _before(text: Text) -> list[Violation]:
     ]
     at = {mark.start: mark for mark in text.marks}
     for match in text.table.any_before.finditer(text.marked):
-        if text.in_label(match.start(), match.end()):
-            continue
         mark = at[match.end()]
+        if marked.named_by(mark, match.group()) or text.in_label(*match.span()):
+            continue
         rule = next(c for c in text.table.contexts if c.before and c.before.match(text.marked, match.start()))
         if mark.key not in rule.keys:
             wrong.append(Violation("context", f"{match.group()}⟨{mark.key}⟩", f"{rule.id} cannot be a {mark.key}"))

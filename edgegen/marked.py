@@ -20,6 +20,7 @@ from edgegen.tasks import Task
 
 MARK = re.compile(r"⟨\w+⟩")
 CLAUSE = re.compile(r"[^,，、;；]+")
+_LETTERS = re.compile(r"[a-z]+")
 _NOTHING = re.compile(r"\b(?:no|not|none|nothing)\b|没有|无|未")
 _SENTENCE = re.compile(r"[^.!?。！？；;\n]*(?:[.!?。！？；;]+[\"”’」』)）]*|\n|$)")
 _NUMERIC_KINDS = frozenset({
@@ -169,6 +170,15 @@ def mark_key(slot: Slot) -> str:
     if fact.kind is Kind.FLAG:
         return ("has" if fact.key.startswith("has_") else "is") + ("" if fact.value else "nt")
     return "label" if slot.part == "label" else "attr"
+
+
+def named_by(mark: Mark, words: str) -> bool:
+    """Whether words before a shop's own fact are its label's, in another form: `rated` for a customer rating."""
+    label = (mark.slot.fact.label or "").lower() if mark.key == "attr" else ""
+    return any(
+        word.startswith(own[: max(3, len(own) - 3)])
+        for own in _LETTERS.findall(label) for word in _LETTERS.findall(words) if len(own) > 3
+    )  # fmt: skip
 
 
 def overlapping(regex: re.Pattern[str], text: str) -> Iterator[int]:

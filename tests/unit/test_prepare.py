@@ -94,6 +94,12 @@ def test_columns(made: Callable[..., Prepared], tmp_path: Path) -> None:
     assert "shop.example" not in "".join(path.read_text() for path in (tmp_path / "out").iterdir())
 
 
+def test_a_text_that_lost_its_first_sentence_begins_anew(made: Callable[..., Prepared], tmp_path: Path) -> None:
+    """No word joins it to what is gone."""
+    made("title,text,material\nAven,\"It is a bestseller. Also, Aven is steel.\",steel\nBolt,Bolt is glass.,glass\n")
+    assert texts_of(tmp_path / "out") == ["Aven is steel.", "Bolt is glass."]
+
+
 def test_columns_can_be_named(made: Callable[..., Prepared], tmp_path: Path) -> None:
     """`--map` says which column is the text and which a fact."""
     options = PrepareOptions(valid=0, test=0, columns={"text": "slogan", "name": "what"})

@@ -78,12 +78,16 @@ def test_labels_are_learnt_from_the_texts() -> None:
     assert found.of("screensizerange") == "screen size range"
     assert found.of("hasusbport") == "has usb port"
     assert found.of("wifi") == "wifi"
+    acts = representation.parse("inform(dogsallowed=no)")
+    assert representation.labels(acts, ["dogs are not allowed"]).of("dogsallowed") == "dogs allowed"
 
 
 def test_policies() -> None:
     """Digits are copied, words are read, a number that shows as it stands is a number."""
-    made = representation.request(representation.parse("inform(size=55 inch;kind=flat;ports=2;code=2000)"), "en", WORDS, "tell")
-    assert [fact.kind for fact in made.sections[1]] == [Kind.MEASURE, Kind.PHRASE, Kind.NUMBER, Kind.MEASURE]
+    made = representation.request(
+        representation.parse("inform(size=55 inch;kind=flat;ports=2;code=2000;stars=4 out of 5)"), "en", WORDS, "tell"
+    )
+    assert [fact.kind for fact in made.sections[1]] == [Kind.MEASURE, Kind.PHRASE, Kind.NUMBER, Kind.MEASURE, Kind.RATING]
 
 
 def test_attribute_strings() -> None:

@@ -67,6 +67,7 @@ def test_what_is_given_is_always_shown_in_training() -> None:
         ("inform_no_match(type=lamp;hasusbport=true)", "There are no lamps with a usb port.", []),
         ("inform(name=aven 1;ecorating=a+)", "Aven 1 has an eco rating of a+.", []),
         ("inform(name=aven 1;grade=a+)", "Aven 1 is rated a+.", ["context"]),
+        ("inform(name=aven 1;ecorating=a+)", "Aven 1 is rated a+.", []),
         ("inform(name=aven 1;power=44 watt;type=lamp)", "Aven 1 is a 44 watt lamp.", []),
         ("?compare(name=aven 1)", "Is it aven 1 that you prefer?", []),
         ("inform(name=aven 1)", "Aven 1 is a bestseller.", ["claim"]),

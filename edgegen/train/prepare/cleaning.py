@@ -218,7 +218,9 @@ def _cut(text: str, prompt: Prompt, task: Task, rules: Rules) -> str:
     parts = texts.sentences(text, lang)
     draft = Draft(0, "", prompt.request, (), "")
     good = [part for part in parts if not _wrong(_found(part.strip(), prompt, task, draft, ()), prompt, task, rules)]
-    return texts.ended("".join(good), lang) if 0 < len(good) < len(parts) else ""
+    if not 0 < len(good) < len(parts):
+        return ""
+    return texts.ended("".join(good) if good[0] is parts[0] else texts.begun("".join(good), lang), lang)
 
 
 def _settled(outcome: Outcome, prompt: Prompt, task: Task, rules: Rules) -> Outcome:

@@ -113,7 +113,7 @@ def _labels(source: Source) -> Labels:
             acts += representation.parse(str(row.fields.get(source.facts) or ""))
         except DataError:
             continue
-    return representation.labels(acts, (str(row.fields.get(source.text) or "") for row in source.rows))
+    return representation.labels(acts, [str(row.fields.get(source.text) or "") for row in source.rows])
 
 
 _Make = Callable[[Row, str, Lang], Draft]

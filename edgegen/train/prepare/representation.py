@@ -123,7 +123,7 @@ def _items(slots: Sequence[Slot]) -> list[list[Slot]]:
     return items
 
 
-def labels(acts: Iterable[Act], texts: Iterable[str]) -> Labels:
+def labels(acts: Sequence[Act], texts: Sequence[str]) -> Labels:
     """Names in words for slots that are written in one: the words of the texts that make them up, most frequent first."""
     wanted = {_bare(key) for act in acts for key, _ in act.slots if key.isalpha() and key.islower() and key.isascii()}
     most = max(map(len, wanted), default=0)
@@ -139,13 +139,25 @@ def labels(acts: Iterable[Act], texts: Iterable[str]) -> Labels:
                 for key in {joined, joined.removesuffix("s")} & found.keys():
                     said = " ".join(words[start : start + size]).removesuffix("s" if key != joined else "")
                     found[key][said] = found[key].get(said, 0) + 1
-    best = {key: max(said, key=lambda name: (said[name] * (1 + name.count(" ")), name)) for key, said in found.items() if said}
+    seen = {word for text in texts for word in re.findall(r"[a-z]+", text.lower())}
+    best = {key: _parted(key, seen) for key in wanted} | {
+        key: max(said, key=lambda name: (said[name] * (1 + name.count(" ")), name)) for key, said in found.items() if said
+    }
     out = {}
     for key in (key for act in acts for key, _ in act.slots):
         bare = _bare(key)
         if bare in best:
             out[key.casefold()] = f"{key.removesuffix(bare)} {best[bare]}".strip()
     return Labels(out)
+
+
+def _parted(key: str, words: set[str]) -> str:
+    """A slot's name as the fewest words of the texts that make it up, itself where none do."""
+    ways: list[list[str] | None] = [[]]
+    for end in range(1, len(key) + 1):
+        found = [[*way, key[at:end]] for at, way in enumerate(ways) if way is not None and end - at > 1 and key[at:end] in words]
+        ways.append(min(found, key=len, default=None))
+    return " ".join(ways[-1] or [key])
 
 
 def _bare(key: str) -> str:
@@ -181,6 +193,7 @@ def fact(slot: str, value: str | None, lang: Lang, words: Labels) -> Fact:
     if _vague(value) or value is None:
         asked, unknown = _WORDS[lang]
         said = asked if value is not None and value.casefold() in _ANY else unknown
+        label = _LEAD.sub("", label) or label
         return Fact(known or names.slug(label), said, Kind.PHRASE, None if known else label)
     yes = cells.boolean(value)
     if yes is not None and not known:
@@ -194,11 +207,21 @@ def valued(key: str, value: str, label: str | None, lang: Lang) -> Fact:
     """A value in words or digits as a fact that shows exactly as it stands."""
     if (number := _number(value)) is not None and locale.number(number, lang) == value:
         return Fact(key, number, Kind.NUMBER, label)
+    if (stars := _rating(key, value, label)) and locale.value_text(stars, lang) == value:
+        return stars
     if any(char.isdecimal() for char in value):
         known = schema.known().get(key)
         return Fact(key, value, Kind.TEXT if known and known.kind is Kind.TEXT else Kind.MEASURE, label)
     kind = schema.known()[key].kind if key in schema.known() else Kind.PHRASE
     return Fact(key, value, kind if kind is Kind.TEXT else Kind.PHRASE, label)
+
+
+def _rating(key: str, value: str, label: str | None) -> Fact | None:
+    try:
+        stars, scale = cells.rating(value)
+    except ValueError:
+        return None
+    return Fact(key, stars, Kind.RATING, label, scale=scale)
 
 
 def _number(value: str) -> Decimal | None:

@@ -43,7 +43,9 @@ def prepare(files: Mapping[str, Path], out: Path, options: PrepareOptions, say: 
     sources = {split: drafts.open_source(path, options) for split, path in files.items()}
     found = _drafts(sources, options)
     if sum(map(len, found.values())) < _LEAST:
-        raise DataError(f"{files[TRAIN]} holds one text. Give at least {_LEAST}, better some hundreds.")
+        bad = sources[TRAIN].unread
+        left_out = f" ({len(bad)} rows cannot be used; the first: {bad[0].why})" if bad else ""
+        raise DataError(f"{files[TRAIN]} holds one text{left_out}. Give at least {_LEAST}, better some hundreds.")
     rules = _rules(found, options)
     outcomes = {split: _judged(split, part, rules, say) for split, part in found.items()}
     if not any(outcome.kept for outcome in outcomes[TRAIN]):

@@ -45,6 +45,12 @@ _PRIVATE = {
     "a street address": re.compile("|".join(_STREETS)),
     "an IP address": re.compile(r"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?![\d.])"),
 }
+_JOINER = {
+    "en": re.compile(r"^(?:(?:Also|Moreover|Besides|Furthermore|However|In addition|What is more),|And|But|So) +"),
+    "zh": re.compile(
+        r"^(?:更值得一提的是|值得一提的是|除此之外|不仅如此|与此同时|此外|另外|同时|而且|并且|再加上|加上|所以|因此)[，,]?"
+    ),
+}
 _JOINTS = frozenset({
     "a", "an", "the", "and", "or", "with", "without", "of", "in", "on", "is", "are", "has", "have", "it", "its", "no", "not",
     "for", "to",
@@ -87,6 +93,12 @@ def ended(text: str, lang: Lang) -> str:
         return text
     text = text.rstrip(",;:，；：、~～-")
     return text.rstrip() + ("。" if lang == "zh" else " ." if re.search(r"\w [.,?!]", text) else ".")
+
+
+def begun(text: str, lang: Lang) -> str:
+    """A text whose first sentence went, without the word that joined the next one to it."""
+    rest = _JOINER[lang].sub("", text, count=1)
+    return rest[:1].upper() + rest[1:] if lang == "en" else rest
 
 
 def lowered(texts: Iterable[str]) -> bool:
