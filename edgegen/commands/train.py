@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from edgegen.commands import _distill as distill
 from edgegen.commands import _prepare as prepare
 from edgegen.errors import DataError, MissingExtraError
 
@@ -19,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     corpus.add_argument("--out", type=Path, default=Path("runs/bundled"), help="folder; default: %(default)s")
     corpus.add_argument("--split", choices=("train", "valid", "test"), help="only this one; default: all three")
     prepare.add_arguments(stages.add_parser("prepare", help="make pairs of your own texts, clean them, and report"))
+    distill.add_arguments(stages.add_parser("distill", help="let a larger model write texts for a catalogue, keep the true ones"))
     base = stages.add_parser("base", help="train a base model by a recipe")
     base.add_argument("--recipe", type=Path, default=Path("models/recipes/bundled.toml"), help="default: %(default)s")
     base.add_argument("--out", type=Path, default=Path("runs/bundled"), help="folder; a run goes on where it ended")
@@ -64,7 +66,10 @@ def _add_tuning(parser: argparse.ArgumentParser, out: Path) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the stage."""
-    known = {"corpus": _corpus, "base": _base, "lora": _lora, "search": _search, "drafts": _drafts, "prepare": prepare.run}
+    known = {
+        "corpus": _corpus, "prepare": prepare.run, "distill": distill.run, "base": _base, "lora": _lora, "search": _search,
+        "drafts": _drafts,
+    }  # fmt: skip
     return known[args.stage](args)
 
 
