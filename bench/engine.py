@@ -16,7 +16,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
@@ -31,7 +31,6 @@ from edgegen.engine.llama import LlamaBackend, LlamaOptions
 from edgegen.engine.loop import Engine
 from edgegen.engine.ngrams import NGrams
 from edgegen.engine.options import SamplingOptions
-from edgegen.errors import UsageError
 
 PARTS = ("steps", "busy", "drafts")
 SEQUENCES = (1, 8, 16)
@@ -42,11 +41,11 @@ _PROMPT, _TEXTS = 16, 200
 _SETTLE_S, _MEASURE_S = 3.0, 8.0
 
 
-def opened(model: Path, threads: int, table: NGrams | None = None) -> Engine:
+def opened(model: Path, threads: int, table: NGrams | None = None, *, flash: bool = True) -> Engine:
     """An engine with repacked buffers, as llama.cpp's own programs use them, but with AMX, where they crash."""
     info = Path("/proc/cpuinfo")
     amx = info.exists() and "amx_tile" in info.read_text("utf-8", "replace")
-    options = LlamaOptions(threads=threads, repacked=not amx)
+    options = LlamaOptions(threads=threads, repacked=not amx, flash=flash)
     return Engine(lambda: LlamaBackend(model, options), threads=threads, max_waiting=_TEXTS, table=table)
 
 
@@ -144,39 +143,33 @@ def asked(engine: Engine) -> list[list[int]]:
     found = []
     for lang in LANGS:
         products = catalog.load(catalog.sample(lang), lang).products
-        for name in ("reason", "product", "list", "search", "guide", "review", "joint", "summary", "personal"):
+        for name in ("reason", "product", "list", "search", "guide", "review", "joint", "summary"):
             task = tasks.get(name)
-            for _, request in _built(name, requests.build(name, products, requests.Context(lang))):
+            for _, request in requests.build(name, products, requests.Context(lang)):
                 bound = selection.prompt(request, selection.choose(request, task, Random(1)))
                 found.append(engine.encode(bound.pieces))
     Random(3).shuffle(found)
     return found[:_TEXTS]
 
 
-def _built(name: str, found: Iterator[tuple[object, object]]) -> Iterator[tuple[object, object]]:
-    try:
-        yield from found
-    except UsageError as error:
-        print(f"{name}: {error}", file=sys.stderr)
-
-
-def drafts(threads: int) -> None:
+def drafts(threads: int, *, flash: bool) -> None:
     """The table of texts with and without drafts."""
     found = pack.load(pack.bundled())
-    with opened(found.model, threads, found.drafts) as engine:
+    with opened(found.model, threads, found.drafts, flash=flash) as engine:
         rows, end = asked(engine), frozenset({engine.vocabulary.id("<|end|>") or 0})
-        print(f"\n### {len(rows)} greedy texts of the bundled pack, {threads} threads\n")
-        print("| at a time | drafts | steps | accepted of drafted | seconds | the same as without |\n|---|---|---|---|---|---|")
+        how = f"{threads} threads, flash attention {'on' if flash else 'off'}"
+        print(f"\n### {len(rows)} greedy texts of the bundled pack, {how}\n")
+        print("| at a time | drafts | steps | accepted of drafted | seconds | the same as the first |\n|---|---|---|---|---|---|")
+        first: list[tuple[int, ...]] = []
         for together in (1, 8):
-            without: list[tuple[int, ...]] = []
             for draft in (False, True, False, True):  # the first pair warms up the estimates of what a step costs
                 before, began = engine.figures(), time.perf_counter()
                 jobs = [Job(row, 1, GREEDY, stop_ids=end, draft=draft) for row in rows]
                 texts = [text for at in range(0, len(jobs), together) for text in _texts(engine, jobs[at : at + together])]
                 seconds, after = time.perf_counter() - began, engine.figures()
-                without = without or texts
+                first = first or texts
                 count, drafted, accepted = (after[key] - before[key] for key in COUNTERS)
-                same = sum(a == b for a, b in zip(texts, without, strict=True))
+                same = sum(a == b for a, b in zip(texts, first, strict=True))
                 told = f"{count:.0f} | {accepted:.0f} of {drafted:.0f} | {seconds:.1f} | {same}"
                 print(f"| {together} | {'yes' if draft else 'no'} | {told} |", flush=True)
 
@@ -207,7 +200,8 @@ def main() -> None:
             print(f"\n### {name}: {what}\n")
             measure(models[name], args.rounds)
     if "drafts" in args.only:
-        drafts(len(os.sched_getaffinity(0)))
+        for flash in (True, False):
+            drafts(len(os.sched_getaffinity(0)), flash=flash)
     print(f"\n{os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}, {time.strftime('%Y-%m-%d')}")
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from edgegen.engine.backend import Backend
 
+_KEPT = 8  # what is kept takes one in so many cells: each step of all others looks at them too
 _LEFT_BY_BATCH = 4  # a batch job leaves one in so many sequences and cells to shoppers
 
 
@@ -157,6 +158,8 @@ class Cache:
         gone = [old for old in self.kept if common_prefix(old.tokens, tokens) == len(old.tokens)]
         kept = Lease(tokens, _cut(lease, len(tokens)), [seq], ready=len(tokens))
         self.kept = [*(old for old in self.kept if old not in gone), kept]
+        while len(self.kept) > 1 and _cells(self.kept) > self.cells // _KEPT:
+            gone.append(self.kept.pop(0))
         return (*others, Drop(seq, len(tokens)), *(Drop(old.seqs[0]) for old in gone))
 
 

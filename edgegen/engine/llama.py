@@ -42,6 +42,8 @@ class LlamaOptions:
     """Use repacked weight buffers: faster on some processors, a crash on others."""
     gpu_layers: int = 0
     """Layers to put on a GPU where the installed llama.cpp has one; -1 for all."""
+    flash: bool = True
+    """Flash attention. Without it some types of weights (Q8_0 on x86) give the same logits to the last bit in every batch."""
     adapter: Path | None = None
     """A LoRA adapter in GGUF that goes on top of the model; see `convert.adapter`."""
     adapter_scale: float = 1.0
@@ -127,6 +129,8 @@ class LlamaBackend:
         # The buffers for logits are made for the most rows: 256 rows of 50k tokens would take 50 MB.
         params.n_outputs_max = self.most_rows
         params.n_threads = params.n_threads_batch = self._options.threads
+        if not self._options.flash:
+            params.flash_attn_type = self._lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
         params.no_perf = True
         context = self._lib.llama_init_from_model(self._model, params)
         if not context:

@@ -112,13 +112,14 @@ def test_who_decodes_a_shared_prompt_may_leave() -> None:
 
 def test_several_prompts_are_kept_and_the_oldest_gives_way() -> None:
     """Three talks in turn reuse their own beginnings; a job that needs all cells gets them."""
-    desk = Desk(FakeBackend(n_ctx=200, n_cells=200))
+    desk = Desk(FakeBackend(n_ctx=900, n_cells=900))
     talks = [[10 * i + 200 + j for j in range(10)] * 3 for i in range(3)]
     for talk in talks * 2:
         ticket = desk.submit(Job(talk, options=SHORT))
         desk.run()
     assert ticket.reused == 29 and desk.worker.figures.reused == 3 * 29
-    desk.submit(Job([5] * 190, options=SHORT))
+    assert len(desk.worker._cache.kept) == 3
+    desk.submit(Job([5] * 890, options=SHORT))
     desk.run()
     assert len(desk.worker._cache.kept) == 1
 
