@@ -14,8 +14,9 @@ from edgegen.evaluation.plots import Bar
 FILE = "evaluation.html"
 """How the page is called in a pack."""
 _TEMPLATE = Path(__file__).with_name("report.html")
-_SYSTEMS = ("model", "template", "shuffled", "constant")
+_SERIES = ("model", "unchecked", "template", "shuffled", "constant")
 _COLUMNS = ("model", "unchecked", "template", "shuffled", "constant", "reference", "median", "p95")
+_OF_TASKS = {"bleu": "BLEU", "rouge_l": "ROUGE-L", "slot_error": "slot error rate", "grounded": "share of true texts"}
 _CATEGORIES = 12  # bars that fit a page
 _MB = 1e6
 
@@ -62,21 +63,18 @@ def _values(rows: Iterable[Mapping[str, Any]], score: str, system: str) -> list[
 def _of_tasks(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """For each score, the model beside its baselines in every task and language."""
     out = []
-    for score, title in (("bleu", "BLEU"), ("rouge_l", "ROUGE-L"), ("slot_error", "slot error rate")):
-        systems = (*_SYSTEMS[:1], "unchecked", *_SYSTEMS[1:]) if score == "slot_error" else _SYSTEMS
-        groups = {f"{row['task']} {row['lang']}": _bars(row["figures"].get(score, {}), systems) for row in rows}
+    for score, title in _OF_TASKS.items():
+        groups = {f"{row['task']} {row['lang']}": _bars(row["figures"].get(score, {})) for row in rows}
         if found := {label: group for label, group in groups.items() if group}:
-            out.append((title, found))
-    grounded = {f"{row['task']} {row['lang']}": _bars(row["figures"]["grounded"], ("model", "unchecked")) for row in rows}
-    out.append(("share of true texts, with and without checks", grounded))
-    return [plots.bars(groups, title) for title, groups in out]
+            out.append(plots.bars(found, title, _SERIES))
+    return out
 
 
-def _bars(found: Mapping[str, Mapping[str, float]], systems: Iterable[str]) -> dict[str, Bar]:
-    return {name: Bar(f["value"], f.get("low"), f.get("high")) for name in systems if (f := found.get(name)) is not None}
+def _bars(found: Mapping[str, Mapping[str, float]]) -> dict[str, Bar]:
+    return {name: Bar(f["value"], f.get("low"), f.get("high")) for name, f in found.items() if name in _SERIES}
 
 
-def _of_categories(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+def _of_categories(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """For each task and language, the model's score in the categories with most texts."""
     out = []
     for row in rows:
@@ -84,7 +82,7 @@ def _of_categories(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
         score = "rouge_l" if "rouge_l" in most[0][1] else "grounded"
         if len(most) > 1:
             groups = {f"{name} ({found['texts']})": {score: Bar(found[score])} for name, found in most}
-            out.append((f"{row['task']} {row['lang']}: {score}", plots.bars(groups, f"{score} by category")))
+            out.append(plots.bars(groups, f"{row['task']} {row['lang']}: {score} of the model, by category (texts)", [score]))
     return out
 
 

@@ -14,7 +14,7 @@ Point = tuple[float, float]
 COLOURS = ("#2563a8", "#d07a1f", "#5b8f4e", "#8a8a8a", "#9a4f96", "#b03a3a")
 _WIDTH, _HEIGHT = 640, 260
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 28, 40
-_BAR, _GAP, _NAMES = 11, 10, 190
+_BAR, _GAP, _NAMES, _LINE = 11, 10, 190, 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +29,9 @@ class Bar:
 def curves(series: Mapping[str, Sequence[Point]], x: str, y: str) -> str:
     """A line for each series of points. Each has one at least."""
     axes = _Axes.around([point for points in series.values() for point in points])
-    parts = [axes.drawn(x, y), _legend(series)]
-    for colour, points in zip(_colours(len(series)), series.values(), strict=True):
+    colours = dict(zip(series, _colours(len(series)), strict=True))
+    parts = [axes.drawn(x, y), _legend(colours)]
+    for colour, points in zip(colours.values(), series.values(), strict=True):
         path = " ".join(f"{axes.x(px):.1f},{axes.y(py):.1f}" for px, py in points)
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
     return _svg(_WIDTH, _HEIGHT, f"{y} by {x}", parts)
@@ -51,19 +52,20 @@ def points(named: Sequence[tuple[str, float, Bar]], x: str, y: str) -> str:
     return _svg(_WIDTH, _HEIGHT, f"{y} by {x}", parts)
 
 
-def bars(groups: Mapping[str, Mapping[str, Bar]], title: str) -> str:
-    """For each group a bar of each series, in the order of the first group that has it. Groups must not be empty."""
-    series = list(dict.fromkeys(name for group in groups.values() for name in group))
+def bars(groups: Mapping[str, Mapping[str, Bar]], title: str, series: Sequence[str]) -> str:
+    """For each group a bar of each series that it has; a series has the colour of its place. Groups must not be empty."""
     colours = dict(zip(series, _colours(len(series)), strict=True))
     most = max((v for g in groups.values() for b in g.values() for v in (b.value, b.high or 0.0)), default=0.0) or 1.0
-    scale, top = (_WIDTH - _NAMES - 70) / most, float(_TOP)
-    parts = [_legend(series)] if len(series) > 1 else []
+    scale, top = (_WIDTH - _NAMES - 70) / most, float(_TOP + _LINE)
+    there = {name: colours[name] for name in series if any(name in group for group in groups.values())}
+    parts = [f'<text x="4" y="14">{escape(title)}</text>', _legend(there, _LINE) if len(there) > 1 else ""]
     for label, group in groups.items():
         middle = top + _BAR * len(group) / 2 + 4
         parts.append(f'<text x="{_NAMES - 8}" y="{middle:.1f}" text-anchor="end">{escape(_cut(label))}</text>')
-        for name, bar in group.items():
-            parts += _bar(bar, top, scale, colours[name])
-            top += _BAR
+        for name in series:
+            if name in group:
+                parts += _bar(group[name], top, scale, colours[name])
+                top += _BAR
         top += _GAP
     return _svg(_WIDTH, math.ceil(top), title, parts)
 
@@ -132,11 +134,11 @@ def _colours(n: int) -> list[str]:
     return [COLOURS[i % len(COLOURS)] for i in range(n)]
 
 
-def _legend(names: Iterable[str]) -> str:
-    parts, at = [], _LEFT + 120
-    for name, colour in zip(names, COLOURS * 2, strict=False):
-        parts.append(f'<rect x="{at}" y="6" width="10" height="10" fill="{colour}"/>')
-        parts.append(f'<text x="{at + 14}" y="15">{escape(name)}</text>')
+def _legend(colours: Mapping[str, str], top: float = 0.0) -> str:
+    parts, at = [], _NAMES
+    for name, colour in colours.items():
+        parts.append(f'<rect x="{at}" y="{top + 6}" width="10" height="10" fill="{colour}"/>')
+        parts.append(f'<text x="{at + 14}" y="{top + 15}">{escape(name)}</text>')
         at += 26 + 7 * len(name)
     return "".join(parts)
 

@@ -43,7 +43,7 @@ def errors(told: Told, asked: Asked, lang: Lang, *, own: bool = True) -> SlotErr
     keys = Counter((i, fact.key) for i, fact in asked)
     shown = {at for at in told.evidence if own and keys[at] == 1}  # of two facts with one key, a claim does not say which
     by_claim = [(i, fact) for i, fact in asked if fact.kind in _BY_CLAIM]
-    missing = [f"{fact.key}: {fact.label or fact.value}" for i, fact in by_claim if (i, fact.key) not in shown]
+    missing = [f"{fact.key}: {fact.label or fact.key}" for i, fact in by_claim if (i, fact.key) not in shown]
     redundant: list[str] = []
     wanted: dict[str, list[tuple[int, Fact]]] = {}
     for i, fact in asked:

@@ -162,6 +162,6 @@ def test_ticks(low: float, high: float, wanted: list[float]) -> None:
 def test_plots_hold_names_as_text() -> None:
     """A name cannot become markup, and one point or equal values have axes too."""
     drawn = plots.points([("<b>&", 1.0, Bar(2.0)), ("c", 1.0, Bar(2.0, 1.0, 3.0))], "MB", "score")
-    drawn += plots.bars({"<i>": {"a": Bar(0.0)}}, "t")
+    drawn += plots.bars({"<i>": {"a": Bar(0.0)}}, "t", ["b", "a"])
     assert "<b>" not in drawn and "<i>" not in drawn and "&lt;b&gt;&amp;" in drawn
     assert plots.curves({"loss": [(1, 2.0), (2, 2.0)]}, "step", "loss").count("polyline") == 1
