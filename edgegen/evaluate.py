@@ -207,7 +207,7 @@ def _slot_errors(run: _Run) -> dict[str, list[SlotErrors]]:
 
 def _shown(prompt: Prompt) -> slot_error.Asked:
     """The facts that a prompt shows for its text to tell."""
-    sections, given = prompt.request.sections, getattr(tasks.get(prompt.request.task), "given", ())
+    sections, given = prompt.request.sections, tasks.get(prompt.request.task).given
     return [(i, fact) for i, facts in enumerate(prompt.plan) if sections[i].label not in given for fact in facts]
 
 
@@ -216,7 +216,7 @@ def _asked(prompt: Prompt, case: Case) -> slot_error.Asked:
     shown = _shown(prompt)
     if len(shown) == len(_shown(tasks.get(prompt.request.task).prompt(prompt.request))):
         return shown
-    return _shown(texts_of.forced(case, case.references[0].text)[0]) if case.references else ()
+    return _shown(texts_of.prompted(case.request, case.references[0].text)[0]) if case.references else ()
 
 
 def _figures(run: _Run, found: Measures) -> dict[str, dict[str, Figure]]:

@@ -198,8 +198,8 @@ def _of_data(path: Path) -> Cases:
     found: Cases = {}
     for pair in pairs.read(path):
         tasks.get(pair.request.task)
-        original = getattr(pair, "original", None)
-        found.setdefault((pair.request.task, pair.request.lang), []).append(Case(pair.request, (Reference(pair.text, original),)))
+        case = Case(pair.request, (Reference(pair.text, pair.original),))
+        found.setdefault((pair.request.task, pair.request.lang), []).append(case)
     if not found:
         raise DataError(f"{path} holds no pairs. Each line needs task, lang, sections and text.")
     for key, cases in found.items():

@@ -77,15 +77,15 @@ def references(case: Case) -> list[Told]:
     return [replace(t, text=own.original or t.text) for t, own in zip(found, case.references, strict=True)]
 
 
-def forced(case: Case, text: str) -> tuple[Prompt, list[Segment]]:
-    """The prompt that shows what a reference tells, and the reference on it: what a model learns from (`train.dataset`)."""
-    task = tasks.get(case.request.task)
-    prompt = task.prompt(case.request)
+def prompted(request: Request, text: str) -> tuple[Prompt, list[Segment]]:
+    """The prompt that shows what a text with slots tells, and the text on it: what a model learns from, and is measured on."""
+    task = tasks.get(request.task)
+    prompt = task.prompt(request)
     segments = slots.parse(text, prompt)
     if task.choices:
         return prompt, segments
-    plan = selection.told(segments, case.request, grounding.claimed(segments, prompt, task))
-    shown = selection.prompt(case.request, plan)
+    plan = selection.told(segments, request, grounding.claimed(segments, prompt, task), task.given)
+    shown = selection.prompt(request, plan)
     return shown, selection.moved(segments, shown)
 
 

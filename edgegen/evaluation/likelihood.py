@@ -17,7 +17,7 @@ from edgegen.engine.loop import Engine
 from edgegen.engine.options import SamplingOptions
 from edgegen.engine.worker import Generation
 from edgegen.errors import EngineError, PromptTooLongError
-from edgegen.evaluation.cases import Case, forced
+from edgegen.evaluation.cases import Case, prompted
 from edgegen.slots import END
 
 _AT_ONCE = 16  # jobs in the engine: it decodes them together
@@ -33,7 +33,7 @@ def losses(engine: Engine, cases: Sequence[Case]) -> list[tuple[float, int]]:
 
 
 def _submitted(engine: Engine, case: Case) -> tuple[Future[Generation] | None, int]:
-    prompt, segments = forced(case, case.references[0].text)
+    prompt, segments = prompted(case.request, case.references[0].text)
     head, tail = engine.encode(prompt.pieces), engine.encode(slots.to_pieces(segments))
     end = engine.encode([slots.Control(END)])[0]
     # The constraint leaves one token at each step; its log-probability is that among all tokens.

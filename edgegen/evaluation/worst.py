@@ -18,6 +18,7 @@ from edgegen.verdict import Violation
 SHOWN = 20
 _REPEATS = 0.02  # share of repeated 4-grams that a reader begins to notice
 _UNLIKE = 0.2  # share of words and pairs of words in common with the nearest reference
+_LISTED = 4  # faults of one text
 _UNTRUE, _TEMPLATE, _SLOT, _DRAFT, _REPEATED, _FAR = 100.0, 10.0, 6.0, 4.0, 2.0, 1.0
 
 
@@ -90,12 +91,16 @@ def _unchecked(candidate: list[Segment] | None, draft: Explanation) -> Iterable[
     violations = explain.check(candidate, draft.prompt, tasks.get(draft.task))[0]
     if violations:
         text = slots.render(candidate, draft.prompt.request.lang)
-        yield _DRAFT * len(violations), f"unchecked, it wrote {text!r}: " + "; ".join(map(_said, violations))
+        yield _DRAFT * len(violations), f"unchecked, it wrote {text!r}: {_listed(violations)}"
 
 
 def _refused(answer: Explanation) -> str:
-    rules = dict.fromkeys(_said(violation) for rejected in answer.rejected for violation in rejected.violations)
-    return f"{len(answer.rejected)} candidates refused: " + "; ".join(list(rules)[:3])
+    return f"{len(answer.rejected)} candidates refused: {_listed(v for rejected in answer.rejected for v in rejected.violations)}"
+
+
+def _listed(violations: Iterable[Violation]) -> str:
+    found = list(dict.fromkeys(map(_said, violations)))
+    return "; ".join(found[:_LISTED]) + (f"; and {len(found) - _LISTED} more" if len(found) > _LISTED else "")
 
 
 def _said(violation: Violation) -> str:

@@ -12,10 +12,11 @@ import torch
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerFast
 
-from edgegen import grounding, licensing, selection, slots, tasks
+from edgegen import licensing, slots, tasks
 from edgegen.decode import ends_clause, ends_sentence
 from edgegen.engine.ngrams import NGrams
 from edgegen.errors import DataError
+from edgegen.evaluation.cases import prompted
 from edgegen.licensing import Ends, Features, Table
 from edgegen.slots import END, SPECIALS, Prompt, Segment
 from edgegen.train import ngrams
@@ -74,14 +75,7 @@ class Encoder:
 
     def told(self, pair: Pair) -> tuple[Prompt, list[Segment]]:
         """The prompt that shows what a pair's text tells, and the text on it."""
-        task = tasks.get(pair.request.task)
-        prompt = task.prompt(pair.request)
-        segments = slots.parse(pair.text, prompt)
-        if not task.choices:
-            plan = selection.told(segments, pair.request, grounding.claimed(segments, prompt, task), task.given)
-            prompt = selection.prompt(pair.request, plan)
-            segments = selection.moved(segments, prompt)
-        return prompt, segments
+        return prompted(pair.request, pair.text)
 
 
 class PairDataset(Dataset[Example]):
