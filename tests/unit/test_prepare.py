@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from edgegen import slots, tasks
 from edgegen.cli import main
 from edgegen.errors import DataError, EdgegenError, MappingError, NotFoundError, OptionError, UsageError
 from edgegen.train import pairs
-from edgegen.train.prepare import splits
+from edgegen.train.prepare import duplicates, splits
 from edgegen.train.prepare.options import PrepareOptions
 from edgegen.train.prepare.run import Prepared, prepare
 
@@ -96,7 +97,7 @@ def test_columns(made: Callable[..., Prepared], tmp_path: Path) -> None:
 
 def test_a_text_that_lost_its_first_sentence_begins_anew(made: Callable[..., Prepared], tmp_path: Path) -> None:
     """No word joins it to what is gone."""
-    made("title,text,material\nAven,\"It is a bestseller. Also, Aven is steel.\",steel\nBolt,Bolt is glass.,glass\n")
+    made('title,text,material\nAven,"It is a bestseller. Also, Aven is steel.",steel\nBolt,Bolt is glass.,glass\n')
     assert texts_of(tmp_path / "out") == ["Aven is steel.", "Bolt is glass."]
 
 
@@ -255,3 +256,23 @@ def test_command_and_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     page = (tmp_path / "out" / "report.html").read_text()
     assert page.rstrip().endswith("</html>") and "<script" not in page and "http" not in page and "onclick=x>" not in page
     assert main(["train", "prepare", "--data", str(path), "--out", str(tmp_path / "out"), "--map", "text"]) == 2
+
+
+def test_near_duplicates_are_those_of_the_plain_comparison() -> None:
+    """The rarest runs find what comparing each with each finds."""
+    rng = random.Random(3)
+    texts = [" ".join(rng.choices("abcdefgh", k=12)) for _ in range(40)]
+    texts += [f"{text} {rng.choice('abcxyz')}" for text in texts]
+    rng.shuffle(texts)
+
+    def runs(text: str) -> set[tuple[str, ...]]:
+        words = text.split()
+        return set(zip(words, words[1:], words[2:], strict=False))
+
+    kept: list[str] = []
+    for text in texts:
+        if not any(len(runs(text) & runs(other)) >= 0.9 * len(runs(text) | runs(other)) for other in kept):
+            kept.append(text)
+    found = list(duplicates.repeated([("", text) for text in texts], 0.9))
+    assert [text for text, why in zip(texts, found, strict=True) if why is None] == kept
+    assert None in found and "near duplicate" in found

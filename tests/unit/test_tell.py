@@ -6,8 +6,10 @@ from random import Random
 
 import pytest
 
+from convert.samples import of_corpus
 from edgegen import grounding, selection, slots, tasks
 from edgegen.domain import LANGS, Fact, Kind, Lang, Request, Section
+from edgegen.errors import DataError
 from edgegen.train.prepare import matching, representation
 from edgegen.train.prepare.representation import Labels
 
@@ -84,3 +86,10 @@ def test_a_fact_of_an_act_needs_no_catalogue() -> None:
     task = tasks.get("tell")
     assert task.prompt(Request("tell", "en", (Section("item", (Fact("style", "plain", Kind.PHRASE),)),))).slots
     assert not grounding.check(["Anything else?"], task.prompt(request("?reqmore()")), task).violations
+
+
+def test_the_corpus_has_no_texts_of_it() -> None:
+    """A conversion compares models on own pairs then, and says so where there are none."""
+    with pytest.raises(DataError, match="has no texts of tell"):
+        of_corpus("test", 1, ["tell"])
+    assert {pair.request.task for pair in of_corpus("test", 1, ["tell", "reason"])} == {"reason"}

@@ -30,7 +30,7 @@ class PrepareOptions:
     catalogue: Path | None = None
     """Products whose facts go with texts that name them (kind lines), or have their id or name (kind columns)."""
     unsupported: str = "cut"
-    """A sentence that claims what no fact bears out: cut it out, set the pair `aside`, or `keep` the words (numbers never)."""
+    """A sentence that claims what no fact bears out: `cut` it, set the text `aside`, or `keep` it (wrong numbers never)."""
     by: str = "auto"
     """What must not be in two splits: `product` (name or id), `facts` (meaning representation); `auto`: by the kind."""
     valid: float = 0.05

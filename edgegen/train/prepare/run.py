@@ -128,7 +128,7 @@ def _write(out: Path, outcomes: Mapping[str, Sequence[Outcome]], made: Mapping[s
         folder.mkdir(parents=True)
         for split, found in outcomes.items():
             pairs.write(folder / f"{split}.jsonl", written(split, found))
-        write_new(folder / ASIDE, (_line(split, o) for split, found in outcomes.items() for o in found if o.reason))
+        write_new(folder / ASIDE, (_line(split, o) for split, part in outcomes.items() for o in part if o.reason))
         write_new(folder / REPORT, [json.dumps(made, ensure_ascii=False, indent=1).encode()])
         write_new(folder / PAGE, [page.html(made).encode()])
 
