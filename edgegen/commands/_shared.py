@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgegen import catalog
 from edgegen.domain import LANGS, Lang
-from edgegen.errors import PackError, UsageError
+from edgegen.errors import DataError, PackError, UsageError
 from edgegen.explain import Explainer
 
 if TYPE_CHECKING:
@@ -54,6 +55,20 @@ def open_pack(wanted: Path | None) -> Pack:
     from edgegen.pack.installed import chosen
 
     return chosen(wanted, say)
+
+
+def provenance(folder: Path) -> dict[str, Any]:
+    """What training wrote about itself in a checkpoint's folder or the one above, if anything. Raises DataError."""
+    from edgegen.pack.manifest import PROVENANCE
+
+    for path in (folder / PROVENANCE, folder.parent / PROVENANCE):
+        if path.is_file():
+            try:
+                found = json.loads(path.read_text("utf-8"))
+            except ValueError as error:
+                raise DataError(f"{path} is not JSON: {error}. Train again, or delete it.") from None
+            return found if isinstance(found, dict) else {}
+    return {}
 
 
 def add_catalogue(parser: argparse.ArgumentParser) -> None:

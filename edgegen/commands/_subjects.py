@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,11 +13,10 @@ from edgegen import licensing, pack
 from edgegen.commands import _shared
 from edgegen.engine import open_engine
 from edgegen.engine.loop import Engine
-from edgegen.errors import ConvertError, DataError, MissingExtraError, PackError
+from edgegen.errors import ConvertError, MissingExtraError, PackError
 from edgegen.explain import Explainer
 
 _CONFIGS = ("config.json", "adapter_config.json")
-_PROVENANCE = "provenance.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +78,9 @@ def _converted(path: Path, threads: int | None, adapter: Path | None) -> Iterato
         model = gpt2.write(checkpoint, Path(folder) / pack.MODEL)
         with _engine(model, threads, adapter) as engine:
             table = None if adapter else _table(path)
-            yield Subject(path.name, "f32", model.stat().st_size, Explainer(engine, table), engine, _provenance(path))
+            label = "/".join(path.resolve().parts[-2:])  # of many runs the last name is `merged`
+            explainer = Explainer(engine, table)
+            yield Subject(label, "f32", model.stat().st_size, explainer, engine, _shared.provenance(path))
 
 
 def _engine(model: Path, threads: int | None, adapter: Path | None) -> Engine:
@@ -101,15 +101,3 @@ def _table(folder: Path) -> licensing.Table | None:
         return licensing.from_text(path.read_text("utf-8"))
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise PackError(f"{path} cannot be read: {error}. Train again, or delete it.") from error
-
-
-def _provenance(path: Path) -> dict[str, Any]:
-    """What training wrote about itself, in the checkpoint's folder or above."""
-    for folder in (path, path.parent):
-        if (folder / _PROVENANCE).is_file():
-            try:
-                found = json.loads((folder / _PROVENANCE).read_text("utf-8"))
-            except ValueError as error:
-                raise DataError(f"{folder / _PROVENANCE} is not JSON: {error}. Train again, or delete it.") from None
-            return found if isinstance(found, dict) else {}
-    return {}

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from edgegen import pack, tasks
-from edgegen.commands._shared import language, say
+from edgegen.commands._shared import language, provenance, say
 from edgegen.domain import LANGS
 from edgegen.errors import DataError, MissingExtraError, NotFoundError, UsageError
 from edgegen.pack.source import SUFFIX
@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--langs", default=",".join(LANGS), help="default: %(default)s")
     parser.add_argument("--tasks", default="", help="names, with commas, or `none` for a model of plain text; default: all")
     parser.add_argument("--licence", default="Apache-2.0", help="default: %(default)s")
-    parser.add_argument("--provenance", type=Path, help="JSON file: what the model was trained on")
+    parser.add_argument("--provenance", type=Path, help="JSON file on the training; default: what it wrote beside the checkpoint")
     parser.add_argument("--evaluation", type=Path, help="JSON file of `edgegen evaluate --report`")
 
 
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         languages=[language(lang) for lang in args.langs.split(",")],
         tasks=[] if args.tasks == "none" else [name for name in args.tasks.split(",") if name] or list(tasks.names()),
         licence=args.licence,
-        provenance=_json(args.provenance) or _sources(args),
+        provenance=_json(args.provenance) or _training(args) | _sources(args),
         evaluation=_evaluation(args.evaluation),
     )
     learnt, held = _own(args.data) if args.data else (None, None)
@@ -152,6 +152,11 @@ def _adapter_alone(args: argparse.Namespace) -> int:
 
     sys.stdout.write(f"{adapter.write(args.adapter, args.out, args.checkpoint)}\n")
     return 0
+
+
+def _training(args: argparse.Namespace) -> dict[str, Any]:
+    """What the training of an adapter, else of a checkpoint, says of itself."""
+    return provenance(Path(args.adapter or args.checkpoint)) if args.adapter or args.checkpoint else {}
 
 
 def _sources(args: argparse.Namespace) -> dict[str, str]:

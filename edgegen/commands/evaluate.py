@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--worst", type=int, default=0, help="print so many of the worst texts with what is against them")
     parser.add_argument("--report", type=Path, help="write the figures as JSON")
     parser.add_argument("--html", type=Path, help="write them as one HTML file with plots")
-    parser.add_argument("--record", action="store_true", help="write the figures and the HTML file into the pack")
+    parser.add_argument("--record", action="store_true", help="write figures, JSON and HTML into the pack")
     parser.add_argument("--threads", type=int)
     _shared.add_pack(parser)
     _shared.add_adapter(parser)
@@ -75,8 +75,7 @@ def run(args: argparse.Namespace) -> int:
             with durable.storing(path):
                 path.write_text(write(made), "utf-8")
     for folder, entry in zip(recorded, made["packs"], strict=False):
-        alone = made | {"packs": [entry], "comparison": None}
-        _record(folder, report.kept(made, entry), html.page(alone))
+        _record(folder, report.kept(made, entry), report.alone(made, entry))
     return 0
 
 
@@ -147,12 +146,12 @@ def _recordable(wanted: Path | None) -> Path:
     return found
 
 
-def _record(folder: Path, figures: dict[str, Any], page: str) -> None:
+def _record(folder: Path, figures: dict[str, Any], whole: dict[str, Any]) -> None:
     try:
         from convert.build import record_evaluation
     except ImportError as error:
         raise MissingExtraError(f"Recording needs the package {error.name}. Install it: pip install 'edgegen[train]'.") from error
-    record_evaluation(folder, figures, {html.FILE: page})
+    record_evaluation(folder, figures, {report.FILE: report.to_text(whole), html.FILE: html.page(whole)})
 
 
 # --- what is scored

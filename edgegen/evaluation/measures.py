@@ -43,8 +43,8 @@ class Figure:
     high: float | None = None
 
     def to_json(self) -> dict[str, float]:
-        """As a JSON object, without what is None."""
-        return {key: value for key, value in asdict(self).items() if value is not None}
+        """As a JSON object, without what is None, in six digits."""
+        return {key: float(f"{value:.6g}") for key, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)

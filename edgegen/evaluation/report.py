@@ -12,6 +12,8 @@ from edgegen.evaluate import Scored
 from edgegen.evaluation import measures
 from edgegen.evaluation.worst import SHOWN, Bad
 
+FILE = "evaluation.json"
+"""How the report is called in a pack."""
 SCHEMA = 1
 """Goes up when a reader of the old form could misread the new one."""
 _MODELS = ("model", "unchecked")
@@ -41,8 +43,14 @@ def made(done: Sequence[Evaluated], against: Evaluated | None, settings: Mapping
 
 
 def kept(report: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
-    """What a pack keeps of a report: the figures and texts of one of its `packs`."""
-    return {key: report[key] for key in ("schema", "edgegen", "settings")} | {key: entry[key] for key in ("rows", "worst")}
+    """What a pack's manifest keeps of a report: the figures of one of its `packs`, without categories and texts."""
+    rows = [{key: value for key, value in row.items() if key != "categories"} for row in entry["rows"]]
+    return {key: report[key] for key in ("schema", "edgegen", "settings")} | {"rows": rows}
+
+
+def alone(report: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The report of one of its `packs`."""
+    return dict(report) | {"packs": [entry], "comparison": None}
 
 
 def to_text(report: Mapping[str, Any]) -> str:

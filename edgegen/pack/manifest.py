@@ -14,6 +14,8 @@ FORMAT = 1
 PROMPT_FORMAT = 2
 """The layout of prompts (see `edgegen.slots`): a model reads only the one it was trained with."""
 MANIFEST, MODEL, SIGNATURE, DRAFT = "manifest.json", "model.gguf", "signature.json", "draft.bin"
+PROVENANCE = "provenance.json"
+"""What training writes about itself beside a checkpoint: the `provenance` of a manifest to come."""
 MAX_MANIFEST = 4 << 20
 """Bytes a manifest may have: a hundred times those of the bundled one."""
 MAX_TOTAL = 16 << 30

@@ -19,6 +19,7 @@ from convert.checkpoint import open_checkpoint
 from edgegen import lexicon, licensing, pack, tasks
 from edgegen.domain import LANGS, Lang
 from edgegen.errors import DataError, NotFoundError
+from edgegen.pack.manifest import PROVENANCE
 from edgegen.train import lora, pairs, tokenizer
 from edgegen.train.corpus import generate
 from edgegen.train.corpus.world import Split
@@ -28,7 +29,6 @@ from edgegen.train.pairs import Pair
 
 Say = Callable[[str], None]
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
-PROVENANCE = "provenance.json"
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,10 +23,11 @@ from convert.output import whole
 from convert.restore import restore
 from edgegen import pack
 from edgegen.errors import ConvertError, DataError, NotFoundError, OptionError, UsageError
+from edgegen.pack.manifest import PROVENANCE
 from edgegen.slots import SPECIALS
 from edgegen.train import kinds, tokenizer
 from edgegen.train.dataset import Encoder, PairDataset, draft_table
-from edgegen.train.fit import FitOptions, fit
+from edgegen.train.fit import FitOptions, curve, fit
 from edgegen.train.kinds import KINDS, Kind
 from edgegen.train.pairs import Pair
 
@@ -114,6 +115,8 @@ def tune(base: str, train: Iterable[Pair], valid: Iterable[Pair], out: Path, opt
     model = adapted(checkpoint.model, folder, options, fresh_ids(folder, checkpoint.tokenizer))
     extra, held = kinds.callbacks(options.kind, model), sets[1] if len(sets[1]) else None
     log = fit(model, checkpoint.tokenizer, sets[0], held, out / "steps", options.fit, extra)
+    made = {"base": Path(base).name, "pairs": len(sets[0]), "options": asdict(options), "log": curve(log)}
+    (out / PROVENANCE).write_text(json.dumps(made, indent=1) + "\n", "utf-8")
     adapter = _save(model, checkpoint.tokenizer, out / "adapter")
     if options.kind == "prefix":
         return Tuned(adapter, None, folder, log)

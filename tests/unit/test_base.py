@@ -11,6 +11,7 @@ from convert.checkpoint import open_checkpoint
 from edgegen import licensing, pack, tasks
 from edgegen.engine import ngrams
 from edgegen.errors import DataError, NotFoundError
+from edgegen.pack.manifest import PROVENANCE
 from edgegen.train import base
 from edgegen.train.base import Recipe
 from edgegen.train.fit import FitOptions
@@ -35,7 +36,7 @@ def test_a_base_and_the_next_one(tmp_path: Path) -> None:
     second = open_checkpoint(base.train(TINY, tmp_path / "second", said.append, start=str(first)))
     assert not any("tokenizer: training" in line for line in said)
     assert second.tokenizer.get_vocab() == opened.tokenizer.get_vocab()
-    history = [json.loads((tmp_path / run / base.PROVENANCE).read_text("utf-8")) for run in ("first", "second")]
+    history = [json.loads((tmp_path / run / PROVENANCE).read_text("utf-8")) for run in ("first", "second")]
     assert "start" not in history[0] and history[1]["start"] == str(first)
     moved = (second.model.transformer.wte.weight - opened.model.transformer.wte.weight).detach().abs().max()
     assert 0 < float(moved) < 3 * TINY.fit.rate, "two steps from the first run's weights, not new ones"

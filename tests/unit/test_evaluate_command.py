@@ -53,7 +53,7 @@ def test_checkpoints_and_packs_side_by_side(
     command = ["evaluate", str(checkpoint), str(packed), "--against", str(packed), "--data", str(data), "--n", "1"]
     assert cli.main([*command, "--worst", "1", "--report", str(paths[0]), "--html", str(paths[1])]) == 0
     out = capsys.readouterr().out
-    assert "## tiny (f32" in out and "## tiny@1.0.0 (q8_0" in out and "tiny less tiny@1.0.0" in out
+    assert "/tiny (f32" in out and "## tiny@1.0.0 (q8_0" in out and "/tiny less tiny@1.0.0" in out
     assert "template: " in out  # why the worst text is one
     found = json.loads(paths[0].read_text("utf-8"))
     assert found["schema"] == report.SCHEMA and [p["quantization"] for p in found["packs"]] == ["f32", "q8_0"]
@@ -93,7 +93,8 @@ def test_the_report_travels_in_the_pack(checkpoint: Path, packed: Path, data: Pa
     written = tmp_path / "report.json"
     assert cli.main(["evaluate", str(packed), "--data", str(data), "--n", "1", "--record", "--report", str(written)]) == 0
     found = pack.load(packed).manifest
-    assert found.evaluation["schema"] == report.SCHEMA and len(found.evaluation["rows"]) == 2 and found.evaluation["worst"]
+    assert found.evaluation["schema"] == report.SCHEMA and len(found.evaluation["rows"]) == 2
+    assert json.loads((packed / report.FILE).read_text("utf-8"))["packs"][0]["worst"] and report.FILE in found.files
     assert html.FILE in found.files and "tiny@1.0.0" in (packed / html.FILE).read_text("utf-8")
     whole = json.loads(written.read_text("utf-8"))
     assert found.evaluation == report.kept(whole, whole["packs"][0])

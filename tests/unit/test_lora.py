@@ -17,9 +17,11 @@ from convert import gpt2
 from convert.checkpoint import open_checkpoint
 from convert.merge import merge, open_adapted
 from edgegen import pack
+from edgegen.commands import _shared
 from edgegen.domain import Fact, Kind, Request, Section
 from edgegen.engine import ngrams
 from edgegen.errors import ConvertError, DataError, NotFoundError, OptionError, UsageError
+from edgegen.evaluation import report
 from edgegen.slots import SPECIALS
 from edgegen.train import kinds, lora
 from edgegen.train.dataset import Encoder, PairDataset, collate
@@ -59,6 +61,8 @@ def test_tuning_learns_and_merges(base: Path, tmp_path: Path) -> None:
     tuned = lora.tune(str(base), pairs(), pairs(2), tmp_path, QUICK)
     losses = [entry["loss"] for entry in tuned.log if "loss" in entry]
     assert losses[-1] < losses[0] / 2
+    drawn = report.curves(_shared.provenance(tuned.merged or tmp_path))  # what an evaluation draws
+    assert [loss for _, loss in drawn["loss"]] == losses
     assert tuned.base == base
     assert tuned.merged is not None
     opened, merged = open_checkpoint(base), open_checkpoint(tuned.merged)
