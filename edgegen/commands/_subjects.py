@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from edgegen import licensing, pack
+from edgegen import licensing, pack, tasks
 from edgegen.commands import _shared
 from edgegen.engine import open_engine
 from edgegen.engine.loop import Engine
@@ -21,7 +21,7 @@ _CONFIGS = ("config.json", "adapter_config.json")
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A model that runs, and what is known of it; `size` is that of its GGUF in bytes."""
+    """A model that runs, and what is known of it; `size` is that of its GGUF in bytes. A checkpoint may know any task."""
 
     label: str
     quantization: str
@@ -29,6 +29,7 @@ class Subject:
     explainer: Explainer
     engine: Engine
     provenance: dict[str, Any] = field(default_factory=dict)
+    tasks: tuple[str, ...] = field(default_factory=tasks.every)
 
 
 def is_checkpoint(path: Path) -> bool:
@@ -55,7 +56,8 @@ def opened(path: Path | None, threads: int | None = None, adapter: Path | None =
     about = found.manifest
     with _shared.pack_engine(found, threads, adapter) as engine:
         explainer = Explainer(engine, _shared.licensing(found, adapter))
-        yield Subject(about.label, about.quantization, found.model.stat().st_size, explainer, engine, about.provenance)
+        size = found.model.stat().st_size
+        yield Subject(about.label, about.quantization, size, explainer, engine, about.provenance, about.tasks)
 
 
 @contextmanager

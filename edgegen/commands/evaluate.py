@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -91,6 +91,9 @@ def _check(args: argparse.Namespace) -> None:
             raise OptionError(f"--{name} must be at least {least}, got {getattr(args, name)}")
     for name in _names(args):
         tasks.get(name)
+    for path in (args.report, args.html):  # not after an hour of scoring
+        if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
+            raise NotFoundError(f"{path} cannot be written: it is a folder, or its folder is not there. Give the path of a file.")
 
 
 def _names(args: argparse.Namespace) -> list[str]:
@@ -109,6 +112,8 @@ def _evaluated(args: argparse.Namespace, path: Path | None, found: Cases) -> Eva
     rows: list[Scored] = []
     options = ExplainOptions(n=args.n, seed=args.seed, deadline_s=_DEADLINE_S)
     with _subjects.opened(path, args.threads, args.adapter) as subject:
+        if strange := sorted({name for name, _ in found} - set(subject.tasks)):
+            _shared.say(f"{subject.label} names no task {', '.join(strange)}: its model may not have learnt such texts")
         for (name, lang), cases in found.items():
             scored = evaluate(subject.explainer, name, lang, cases, options, engine=subject.engine, tokenize=args.tokenize)
             rows.append(scored)
@@ -135,6 +140,7 @@ def _recordable(wanted: Path | None) -> Path:
     """The folder of a pack whose manifest may still change. Raises UsageError for others, before anything is scored."""
     from edgegen.pack.installed import Installed
 
+    _recorder()
     if wanted is not None and _subjects.is_checkpoint(wanted):
         raise UsageError(f"{wanted} is a checkpoint, and --record writes into packs. Use --report, or convert it first.")
     found = _shared.open_pack(wanted).folder
@@ -147,11 +153,15 @@ def _recordable(wanted: Path | None) -> Path:
 
 
 def _record(folder: Path, figures: dict[str, Any], whole: dict[str, Any]) -> None:
+    _recorder()(folder, figures, {report.FILE: report.to_text(whole), html.FILE: html.page(whole)})
+
+
+def _recorder() -> Callable[..., None]:
     try:
         from convert.build import record_evaluation
     except ImportError as error:
         raise MissingExtraError(f"Recording needs the package {error.name}. Install it: pip install 'edgegen[train]'.") from error
-    record_evaluation(folder, figures, {report.FILE: report.to_text(whole), html.FILE: html.page(whole)})
+    return record_evaluation
 
 
 # --- what is scored
@@ -195,8 +205,11 @@ def _of_data(path: Path) -> Cases:
     if path.is_dir():
         raise NotFoundError(f"{path} is a folder. Give a JSONL file of pairs, or the folder of a corpus with --corpus.")
     found: Cases = {}
-    for pair in pairs.read(path):
-        tasks.get(pair.request.task)
+    for at, pair in enumerate(pairs.read(path), 1):
+        try:
+            cases_of.check(pair.request, pair.text)
+        except (DataError, UsageError) as error:
+            raise DataError(f"{path}, pair {at}: {error}") from None
         case = Case(pair.request, (Reference(pair.text, pair.original),))
         found.setdefault((pair.request.task, pair.request.lang), []).append(case)
     if not found:

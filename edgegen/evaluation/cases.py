@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
 from edgegen import grounding, selection, slots, tasks
 from edgegen.domain import Lang, Request
+from edgegen.errors import DataError
 from edgegen.slots import Prompt, Segment
 
 BASELINES = ("template", "shuffled", "constant")
 """The task's template text, another case's reference (seeded), and the first reference for every case."""
 BORROWED = ("shuffled", "constant")
 """Those whose texts were written for other requests."""
+_MARK = re.compile(r"<\|v\d+\|>")
 _SUBJECTS = frozenset({"name", "source", "point", "query", "topic"})  # what a text is about is no feature of it
 
 
@@ -49,6 +52,15 @@ class Told:
     def features(self) -> tuple[str, ...]:
         """The keys of the facts it tells, in order, but for what it is about: a text's features in the sense of PETER."""
         return tuple(dict.fromkeys(key for _, key in self.evidence if key not in _SUBJECTS))
+
+
+def check(request: Request, text: str) -> None:
+    """Raise DataError or UsageError for a request that its task cannot take, or a text with a slot that the request lacks."""
+    task = tasks.get(request.task)
+    prompt = task.prompt(request)
+    literal = "".join(part for part in slots.parse(text, prompt) if isinstance(part, str))
+    if not task.choices and (unknown := _MARK.search(literal)):
+        raise DataError(f"its text has {unknown.group()}, which stands for no value of its facts. Prepare the data again.")
 
 
 def merged(cases: Iterable[Case]) -> list[Case]:

@@ -6,6 +6,7 @@ import json
 import math
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -118,6 +119,9 @@ def test_the_report_travels_in_the_pack(checkpoint: Path, packed: Path, data: Pa
         (["--data", "{data}", "--tasks", "poem"], "Unknown task 'poem'", 2),
         (["--data", "{data}", "--tasks", "guide"], "There is nothing to score", 3),
         (["--data", "{data}", "nowhere"], "no pack", 4),
+        (["--data", "{data}", "--html", "nowhere/a.html"], "nowhere/a.html cannot be written", 4),
+        (["--data", "{slots}"], "pair 2: its text has <|v9|>, which stands for no value of its facts", 3),
+        (["--data", "{unfit}"], "pair 1: Task 'guide' needs", 3),
         (["--data", "{data}", "one", "--pack", "two"], "Name the pack either with --pack or without", 2),
         (["--data", "{data}", "{checkpoint}", "--record"], "is a checkpoint, and --record writes into packs", 2),
     ],
@@ -128,7 +132,9 @@ def test_bad_calls(
 ) -> None:  # fmt: skip
     """One clear error, and nothing is scored."""
     (tmp_path / "empty.jsonl").touch()
-    places = {"data": data, "empty": tmp_path / "empty.jsonl", "checkpoint": checkpoint}
+    places = {"data": data, "checkpoint": checkpoint} | {name: tmp_path / f"{name}.jsonl" for name in ("empty", "slots", "unfit")}
+    pairs.write(places["slots"], [pairs.Pair(PAIRS[0].request, text) for text in ("<|v1|>.", "<|v9|> costs <|v4|>.")])
+    pairs.write(places["unfit"], [pairs.Pair(replace(PAIRS[0].request, task="guide"), "<|v1|>.")])
     assert cli.main(["evaluate", *(argument.format(**places) for argument in arguments)]) == code
     said = capsys.readouterr()
     assert message in said.err and said.out == "" and said.err.count("\n") == 1
