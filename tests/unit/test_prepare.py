@@ -276,3 +276,12 @@ def test_near_duplicates_are_those_of_the_plain_comparison() -> None:
     found = list(duplicates.repeated([("", text) for text in texts], 0.9))
     assert [text for text, why in zip(texts, found, strict=True) if why is None] == kept
     assert None in found and "near duplicate" in found
+
+
+def test_what_reads_otherwise_is_listed(made: Callable[..., Prepared]) -> None:
+    """An article that agrees with its value is a repair; what is as it was is counted."""
+    rows = "aven 1 is an cheap lamp .", "bolt 2 is a cheap lamp ."
+    split = made("mr,ref\n" + "\n".join(f"inform(name={r[:6]};type=lamp;pricerange=cheap),{r}" for r in rows)).report["splits"][
+        "train"
+    ]
+    assert (split["exact"], split["exact_or_listed"]) == (0.5, 1)

@@ -19,6 +19,7 @@ from edgegen.train.pairs import Pair
 from edgegen.train.prepare import forms, matching, texts
 from edgegen.train.prepare.options import PrepareOptions
 
+_ARTICLE = re.compile(r"\ban?\b")
 _CAPITALS, _STOP = "capitals added", "full stop added"
 _WHOLE = frozenset({"missing", "open", "form", "repetition"})  # rules that say nothing about a sentence alone
 _LOWER = "the text begins within a sentence"
@@ -161,7 +162,10 @@ def _found(text: str, prompt: Prompt, task: Task, draft: Draft, repairs: tuple[s
     segments = tuple(matching.slots_only(found.segments))
     lost = matching.untold(prompt, found, task.given)
     seen = slots.render(segments, prompt.request.lang)
-    exact = _as_written(seen, repairs) == (draft.text.lower() if _CAPITALS in repairs else draft.text)
+    read, given = _as_written(seen, repairs), draft.text.lower() if _CAPITALS in repairs else draft.text
+    if read != given and _ARTICLE.sub("a", read) == _ARTICLE.sub("a", given):
+        repairs = (*repairs, "article made to agree")
+    exact = read == given
     pair = Pair(prompt.request, matching.written(segments), draft.text)
     total = sum(len(s.facts) for s in prompt.request.sections if s.label not in task.given)
     names = tuple(fact.key for fact in lost)

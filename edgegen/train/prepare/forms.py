@@ -109,9 +109,7 @@ def _flag(tokens: list[str], lang: Lang) -> Iterator[Form]:
 
 
 def _bent(text: str, tokens: list[str], fact: Fact, part: str) -> Iterator[Form]:
-    """English: without a plural's s, with other small words between, a name without its number."""
-    if text.endswith("s") and not text.endswith("ss") and len(text) > 4:
-        yield _edged(r"[\s-]*".join(map(re.escape, [*tokens[:-1], tokens[-1][:-1]])), "en")
+    """English: with other small words between, a name without its number."""
     large = [token for token in tokens if token.casefold() not in _SMALL]
     if len(large) > 1 and len(tokens) > 2:
         yield _edged(_BETWEEN.join(map(re.escape, large)), "en", "(?:s|es)?")
