@@ -117,10 +117,10 @@ class _Axes:
 
 
 def ticks(low: float, high: float) -> list[float]:
-    """Round numbers from `low` to `high`: steps of 1, 2 or 5 times a power of ten, three to eight of them."""
-    rough = (high - low) / 5
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(power * m for m in (1, 2, 5, 10) if power * m >= rough)
+    """Round numbers from `low` to `high`: the largest step of 1, 2 or 5 times a power of ten that fits in three times."""
+    most = (high - low) / 3
+    power = 10.0 ** math.floor(math.log10(most))
+    step = max(power * m for m in (1, 2, 5) if power * m <= most * (1 + 1e-9))
     return [round(i * step, 12) for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 

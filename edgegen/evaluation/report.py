@@ -29,6 +29,11 @@ class Evaluated:
     provenance: Mapping[str, Any]
     rows: Sequence[Scored]
 
+    @property
+    def title(self) -> str:
+        """What tells it from others: quantizations of one model have one label."""
+        return f"{self.label} {self.quantization}"
+
 
 def made(done: Sequence[Evaluated], against: Evaluated | None, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The whole report as a JSON object; with `against`, every difference of the first model from it."""
@@ -38,7 +43,7 @@ def made(done: Sequence[Evaluated], against: Evaluated | None, settings: Mapping
         "edgegen": __version__,
         "settings": dict(settings) | {"resamples": measures.RESAMPLES},
         "packs": [_entry(one) for one in [*done, *([against] if against and all(against is not one for one in done) else [])]],
-        "comparison": {"of": done[0].label, "with": against.label, "rows": rows} if against else None,
+        "comparison": {"of": done[0].title, "with": against.title, "rows": rows} if against else None,
     }
 
 

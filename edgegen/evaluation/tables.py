@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 from edgegen.evaluate import Row
@@ -14,6 +15,9 @@ _NAMES = {
     "bleu": "BLEU", "bleu_words": "BLEU (words)", "chrf": "chrF",
     "rouge_1": "ROUGE-1", "rouge_2": "ROUGE-2", "rouge_l": "ROUGE-L",
 }  # fmt: skip
+_QUALITY = (
+    ("bleu", "model"), ("rouge_l", "model"), ("slot_error", "unchecked"), ("grounded", "unchecked"), ("perplexity", "reference"),
+)  # fmt: skip
 _CERTAIN = 0.05
 
 
@@ -30,9 +34,11 @@ def whole(done: Sequence[Evaluated], comparison: Mapping[str, Any] | None) -> st
     """All tables of all models, and the differences where there is a comparison."""
     parts = []
     for one in done:
-        title = f"## {one.label} ({one.quantization}, {one.size / 1e6:.1f} MB)\n\n" if len(done) > 1 else ""
+        title = f"## {one.title}, {one.size / 1e6:.1f} MB\n\n" if len(done) > 1 else ""
         rows = [scored.row for scored in one.rows]
         parts.append(title + "\n".join(filter(None, (table(rows), _against_references(rows), _variety(rows)))))
+    if len(done) > 1:
+        parts.append(_sizes(done))
     if comparison:
         parts.append(_comparison(comparison))
     return "\n".join(parts)
@@ -79,6 +85,16 @@ def _told(found: Mapping[str, Mapping[str, Figure]]) -> Iterator[str]:
     yield f"{_plain(_of(found, 'length'), 1)} ± {_plain(_of(found, 'length_sd'), 1)}"
     yield _plain(_of(found, "perplexity", "reference"), 2)
     yield _plain(_of(found, "latency_s", "p95"), 3)
+
+
+def _sizes(done: Sequence[Evaluated]) -> str:
+    """Quality against size: means over tasks and languages."""
+    lines = []
+    for one in done:
+        found = [[f.value for scored in one.rows if (f := _of(scored.row.figures, *kind)) is not None] for kind in _QUALITY]
+        lines.append([one.title, f"{one.size / 1e6:.1f}", *(f"{fmean(values):.3f}" if values else "-" for values in found)])
+    columns = ["means of all tasks", "MB", "BLEU", "ROUGE-L", "slot error, unchecked", "true, unchecked", "perplexity"]
+    return "\n" + _table(columns, lines)
 
 
 def _comparison(found: Mapping[str, Any]) -> str:

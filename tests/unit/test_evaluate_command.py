@@ -54,7 +54,8 @@ def test_checkpoints_and_packs_side_by_side(
     command = ["evaluate", str(checkpoint), str(packed), "--against", str(packed), "--data", str(data), "--n", "1"]
     assert cli.main([*command, "--worst", "1", "--report", str(paths[0]), "--html", str(paths[1])]) == 0
     out = capsys.readouterr().out
-    assert "/tiny (f32" in out and "## tiny@1.0.0 (q8_0" in out and "/tiny less tiny@1.0.0" in out
+    assert "/tiny f32, " in out and "## tiny@1.0.0 q8_0, " in out and "/tiny f32 less tiny@1.0.0 q8_0; " in out
+    assert "| means of all tasks | MB |" in out
     assert "template: " in out  # why the worst text is one
     found = json.loads(paths[0].read_text("utf-8"))
     assert found["schema"] == report.SCHEMA and [p["quantization"] for p in found["packs"]] == ["f32", "q8_0"]
@@ -159,7 +160,13 @@ def test_an_old_report_is_refused(checkpoint: Path, tmp_path: Path, capsys: pyte
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "wanted"), [(0, 10, [0, 2, 4, 6, 8, 10]), (0.13, 0.31, [0.15, 0.2, 0.25, 0.3]), (-3, 3, [-2, 0, 2])]
+    ("low", "high", "wanted"),
+    [
+        (0, 10, [0, 2, 4, 6, 8, 10]),
+        (0.13, 0.31, [0.15, 0.2, 0.25, 0.3]),
+        (-3, 3, [-2, 0, 2]),
+        (31, 32.1, [31, 31.2, 31.4, 31.6, 31.8, 32]),
+    ],
 )
 def test_ticks(low: float, high: float, wanted: list[float]) -> None:
     """Round numbers inside the range."""
