@@ -73,6 +73,7 @@ class Bench:
     def __init__(self, reference: Reference, args: argparse.Namespace, folder: Path) -> None:
         self.reference, self.args, self.folder = reference, args, folder
         self.cores = len(os.sched_getaffinity(0))
+        self.threads = args.threads or self.cores
         self.missed = 0
         self._pieces: dict[str, list[bytes]] = {}
         self._settings: dict[str, str] = {}
@@ -180,8 +181,8 @@ class Bench:
     def speed(self) -> None:
         """The tables of requests/s, tokens/s, times and memory."""
         for subject in self.subjects():
-            with self.up(self.sides(subject, self.args.sides, self.cores)) as running:
-                print(f"\n### {subject.what}, {self.cores} threads each\n")
+            with self.up(self.sides(subject, self.args.sides, self.threads)) as running:
+                print(f"\n### {subject.what}, threads: {self.threads} each\n")
                 for one in running:
                     print(
                         f"- {one.side.name}: `{one.side.shown}`; sampling {json.dumps({**subject.sampling, **one.side.fields})}"
@@ -229,9 +230,9 @@ class Bench:
         """The engine without HTTP beside llama-batched-bench, which does not sample."""
         for subject in self.subjects():
             found = batched.compare(
-                self.reference.binary("llama-batched-bench"), subject.model, self.cores, self.args.rounds, servers.safe()
+                self.reference.binary("llama-batched-bench"), subject.model, self.threads, self.args.rounds, servers.safe()
             )
-            print(f"\n### {subject.what}: the engine beside llama-batched-bench, {self.cores} threads\n")
+            print(f"\n### {subject.what}: the engine beside llama-batched-bench, threads: {self.threads}\n")
             print("| sequences | edgegen, tokens/s | llama-batched-bench | ratio |\n|---|---|---|---|")
             for n, (mine, other) in found.items():
                 ratio = statistics.median(a / b for a, b in zip(mine, other, strict=True))
@@ -306,6 +307,7 @@ def main() -> None:
     parser.add_argument("--sides", type=words(SIDES), default=list(SIDES))
     parser.add_argument("--clients", type=lambda text: [int(n) for n in text.split(",")], default=[1, 4, 8, 16])
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, help="of each server, but beside busy processes; default: the processors")
     parser.add_argument("--least", type=int, default=6, help="requests of a round at least; default: %(default)s")
     args = parser.parse_args()
     os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
