@@ -159,7 +159,7 @@ class Bench:
         job = {"port": running.port, "path": "/v1/completions", "clients": clients, "bodies": bodies}
         with memory.watched(running.pid) as peak:
             done = subprocess.run([sys.executable, str(LOAD)], input=json.dumps(job), capture_output=True, text=True, check=True)  # noqa: S603 - our own file
-        return Figures.of(json.loads(done.stdout), peak.pss, peak.rss)
+        return Figures.of(json.loads(done.stdout), peak.pss, peak.rss, peak.cpu)
 
     def texts(self, subject: Subject, ids: list[int]) -> str:
         """A prompt as text, for servers that take nothing else."""
@@ -198,7 +198,15 @@ class Bench:
             self.bar(f"{subject.name}: total time, 1 client, p50", cells[1], "total", latency, least=False)
         if 8 in cells:
             self.bar(f"{subject.name}: requests/s, 8 clients", cells[8], "requests", rate, least=True)
+        for clients, found in cells.items():
+            self.cheap(found, clients)
         self.bar(f"{subject.name}: peak PSS", cells[max(cells)], "pss", 1.2, least=False)
+
+    def cheap(self, found: Mapping[str, list[Figures]], clients: int) -> None:
+        """What does not depend on who else uses the machine."""
+        if {"edgegen", "llama-server"} <= set(found):
+            ratio = statistics.median(a.cpu / b.cpu for a, b in zip(found["edgegen"], found["llama-server"], strict=True))
+            print(f"- processor time of a request, {clients} clients, ratio to llama-server: {ratio:.2f}", flush=True)
 
     def bar(self, what: str, found: Mapping[str, list[Figures]], field: str, limit: float, *, least: bool) -> None:
         """One ratio to llama-server with its bar."""

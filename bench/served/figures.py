@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-_HEAD = (
-    "| clients | server | requests/s | tokens/s | first token p50 / p95, ms | total p50 / p95, ms | peak PSS / RSS, MiB |\n"
-    "|---|---|---|---|---|---|---|"
-)
+_COLUMNS = (
+    "clients", "server", "requests/s", "tokens/s", "first token p50 / p95, ms", "total p50 / p95, ms", "processor, ms a request",
+    "peak PSS / RSS, MiB",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """A run: rates per second, seconds, MiB, and how many requests failed."""
+    """A run: rates per second, seconds, MiB, processor seconds of a request, and how many requests failed."""
 
     requests: float
     tokens: float
@@ -25,11 +25,12 @@ class Figures:
     total95: float
     pss: float
     rss: float
+    cpu: float
     failed: int = 0
     why: str = ""
 
     @classmethod
-    def of(cls, records: Sequence[Mapping[str, Any]], pss: float, rss: float) -> Figures:
+    def of(cls, records: Sequence[Mapping[str, Any]], pss: float, rss: float, cpu: float) -> Figures:
         """From the records of `load.py`; requests that failed count in no rate."""
         good = [record for record in records if not record["error"]]
         wrong = [record["error"] for record in records if record["error"]]
@@ -41,7 +42,7 @@ class Figures:
         tokens = sum(r["tokens"] for r in good)
         return cls(
             len(good) / span, tokens / span, statistics.median(first), late(first), statistics.median(total), late(total),
-            pss, rss, len(wrong), wrong[0] if wrong else "",
+            pss, rss, cpu / len(records), len(wrong), wrong[0] if wrong else "",
         )  # fmt: skip
 
     def __str__(self) -> str:
@@ -57,7 +58,7 @@ def late(values: Sequence[float]) -> float:
 
 def middle(runs: Sequence[Figures]) -> Figures:
     """The median of each figure; failures are added up."""
-    names = ("requests", "tokens", "first", "first95", "total", "total95", "pss", "rss")
+    names = ("requests", "tokens", "first", "first95", "total", "total95", "pss", "rss", "cpu")
     return Figures(
         **{name: statistics.median(getattr(run, name) for run in runs) for name in names}, failed=sum(run.failed for run in runs)
     )
@@ -65,13 +66,12 @@ def middle(runs: Sequence[Figures]) -> Figures:
 
 def table(cells: Mapping[int, Mapping[str, Sequence[Figures]]]) -> str:
     """A row for each number of clients and server."""
-    lines = [_HEAD]
+    rows = [_COLUMNS, ("---",) * len(_COLUMNS)]
     for clients, found in cells.items():
         for name, runs in found.items():
             one = middle(runs)
             failed = f" ({one.failed} failed)" if one.failed else ""
-            lines.append(
-                f"| {clients} | {name}{failed} | {one.requests:.2f} | {one.tokens:.0f} | {one.first * 1000:.0f} / "
-                f"{one.first95 * 1000:.0f} | {one.total * 1000:.0f} / {one.total95 * 1000:.0f} | {one.pss:.0f} / {one.rss:.0f} |"
-            )
-    return "\n".join(lines)
+            times = (f"{a * 1000:.0f} / {b * 1000:.0f}" for a, b in ((one.first, one.first95), (one.total, one.total95)))
+            costs = (f"{one.cpu * 1000:.1f}", f"{one.pss:.0f} / {one.rss:.0f}")
+            rows.append((str(clients), f"{name}{failed}", f"{one.requests:.2f}", f"{one.tokens:.0f}", *times, *costs))
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)

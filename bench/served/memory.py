@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -50,12 +51,23 @@ def held(pid: int) -> Held:
     return Held(pss / 1024, rss / 1024, threads, files)
 
 
+def processor_s(pid: int) -> float:
+    """Processor seconds that the tree of a process has used."""
+    ticks = 0
+    for one in tree(pid):
+        with suppress(OSError, IndexError, ValueError):
+            fields = Path(f"/proc/{one}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 @dataclass(slots=True)
 class Peak:
-    """The highest that was seen, MiB."""
+    """The highest that was seen, MiB, and processor seconds from begin to end."""
 
     pss: float = 0.0
     rss: float = 0.0
+    cpu: float = 0.0
     _stop: threading.Event = field(default_factory=threading.Event)
 
 
@@ -73,8 +85,10 @@ def watched(pid: int) -> Iterator[Peak]:
 
     thread = threading.Thread(target=look)
     thread.start()
+    before = processor_s(pid)
     try:
         yield peak
     finally:
+        peak.cpu = processor_s(pid) - before
         peak._stop.set()
         thread.join()

@@ -46,7 +46,8 @@ def bound(host: str, port: int) -> socket.socket:
     at = address(host)
     if not 0 <= port <= 65535:
         raise UsageError(f"--port must be in [0, 65535], got {port}")
-    listener = socket.socket(socket.AF_INET6 if at.version == 6 else socket.AF_INET)
+    # asyncio turns Nagle off only where a socket names its protocol; with Nagle, a first token waits 40 ms for an ACK.
+    listener = socket.socket(socket.AF_INET6 if at.version == 6 else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((str(at), port))

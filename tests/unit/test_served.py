@@ -55,8 +55,8 @@ def _record(began: float, ended: float, **more: Any) -> dict[str, Any]:
 
 def test_figures_are_rates_over_the_whole_run() -> None:
     """Requests that failed count in no rate, but are told."""
-    found = figures.Figures.of([_record(0, 1), _record(1, 2), _record(0, 9, error="gone")], 100, 120)
-    assert (found.requests, found.tokens, found.total, found.failed) == (1.0, 10.0, 1.0, 1)
+    found = figures.Figures.of([_record(0, 1), _record(1, 2), _record(0, 9, error="gone")], 100, 120, 3)
+    assert (found.requests, found.tokens, found.total, found.failed) == (1.0, 10.0, 1.0, 1) and found.cpu == 1
     assert figures.middle([found, found]).failed == 2
     assert "| 1 | edgegen (1 failed) | 1.00 | 10 |" in figures.table({1: {"edgegen": [found]}})
 
