@@ -120,7 +120,7 @@ def _logits(backend: LlamaBackend, ids: npt.NDArray[np.int32]) -> Logits:
     batch = Batch()
     for pos, token in enumerate(ids):
         batch.add(int(token), pos, (0,), wanted=True)
-    rows = backend.decode(batch)
+    rows = backend.decode(batch).copy()
     backend.drop(0)
     return rows
 

@@ -93,7 +93,7 @@ def logits(model: Path, adapter: Path | None = None, scale: float = 1.0) -> Logi
     batch = Batch()
     for pos in range(40):
         batch.add(pos + 20, pos, (0,), wanted=True)
-    rows = backend.decode(batch)
+    rows = backend.decode(batch).copy()
     backend.close()
     backend.close()  # once more does nothing
     return rows
@@ -320,7 +320,7 @@ def test_from_the_command_line(
     with_it = ["--pack", str(model), "--adapter", str(made), "--n", "1"]
     assert main(["explain", "--task", "reason", "--limit", "1", *with_it]) == 0
     assert capsys.readouterr().out.strip()
-    options = argparse.Namespace(template_only=False, model=None, pack=model, adapter=made, threads=1)
+    options = argparse.Namespace(template_only=False, model=None, pack=model, adapter=made, threads=1, context=None, cells=None)
     assert asyncio.run(served(options)) == "shop.gguf"
     call = ["convert", str(base), "--as-adapter", "--out", str(made)]
     assert main(call) == UsageError.exit_code
