@@ -330,7 +330,7 @@ def test_from_the_command_line(
     assert main(["explain", "--limit", "1", *with_it]) == PackError.exit_code
     record = ["evaluate", "--record", "--catalogue", "products.json", "--pack", str(model), "--adapter", str(made)]
     assert main(record) == UsageError.exit_code
-    assert "the pack alone" in capsys.readouterr().err
+    assert "one pack alone" in capsys.readouterr().err
 
 
 async def served(options: argparse.Namespace) -> Any:
