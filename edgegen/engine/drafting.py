@@ -7,7 +7,7 @@ cost nothing: from the prompt (https://github.com/apoorvumang/prompt-lookup-deco
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from edgegen.engine.ngrams import LEVELS, LONGEST, NGrams
@@ -189,7 +189,10 @@ class Costs:
             point.cost, point.count = seconds / self._speed, 0
         ratio = min(max(seconds / (self._speed * point.cost), 1 / _SPIKE), _SPIKE)
         point.count, point.step = point.count + 1, self._steps
-        point.cost *= ratio ** max(_SLOWLY, 1 / point.count)
+        if point.count <= _ENOUGH:  # the first step of a size is slow: llama.cpp makes its graph for it
+            point.cost = min(point.cost, seconds / self._speed)
+        else:
+            point.cost *= ratio ** max(_SLOWLY, 1 / point.count)
         if point.count > _ENOUGH:
             self._speed *= ratio**_SLOWLY
         if self._steps >= self._until or point.count <= _ENOUGH:
@@ -197,14 +200,14 @@ class Costs:
 
     def _refresh(self) -> None:
         self._until = self._steps + _REFRESH
-        self.dear, self.cheap = self._all(_DEAR), self._all(_CHEAP)
         lately = [
             rows for rows, point in self._points.items() if point.count >= _ENOUGH and self._steps - point.step <= _STALE
         ]
+        self.dear, self.cheap = self._all(self._points, _DEAR), self._all(lately, _CHEAP)
         self.known = [any(abs(at - rows) <= rows // 8 for at in lately) for rows in range(len(self.known))]
 
-    def _all(self, slope: float) -> list[float]:
-        points = sorted((rows, point.cost) for rows, point in self._points.items())
+    def _all(self, measured: Iterable[int], slope: float) -> list[float]:
+        points = sorted((rows, self._points[rows].cost) for rows in measured)
         found = [0.0]
         for rows in range(1, len(self.known)):
             below = max((point for point in points if point[0] <= rows), default=None)

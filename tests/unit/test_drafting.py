@@ -173,6 +173,16 @@ def test_a_machine_that_changes_is_followed() -> None:
     assert max(go(0, 1, 1200)[-50:]) == 0
 
 
+def test_one_slow_step_does_not_end_the_guessing() -> None:
+    """The first step of a size makes llama.cpp's graph for it, and takes many times as long as the next ones."""
+    pace, chances, seen = Pace(), [[0.9, 0.8]], set[int]()
+    for _ in range(40):
+        rows = 1 + sum(pace.choose(1, chances))
+        pace.observe(rows, 1.0 if rows in seen else 30.0)
+        seen.add(rows)
+    assert sum(pace.choose(1, chances)) == 2
+
+
 def test_the_likelier_guesses_of_all_texts_come_first() -> None:
     """A text that is guessed badly takes no places from one that is guessed well."""
     pace = Pace(10)
