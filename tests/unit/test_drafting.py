@@ -175,7 +175,7 @@ def test_a_machine_that_changes_is_followed() -> None:
 
 def test_one_slow_step_does_not_end_the_guessing() -> None:
     """The first step of a size makes llama.cpp's graph for it, and takes many times as long as the next ones."""
-    pace, chances, seen = Pace(), [[0.9, 0.8]], set[int]()
+    pace, chances, seen = Pace(), [[0.9, 0.8]], {1}
     for _ in range(40):
         rows = 1 + sum(pace.choose(1, chances))
         pace.observe(rows, 1.0 if rows in seen else 30.0)
