@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 from safetensors.numpy import load_file, save_file
 
 from convert import calibrate, gpt2, plain, quantize, report, stages, verify
+from convert import config as configs
 from convert.checkpoint import Checkpoint, open_checkpoint
 from convert.merge import open_adapted
 from convert.output import whole
@@ -73,7 +74,10 @@ def build_packs(
     Raises UsageError, OptionError, NotFoundError, ConvertError, StorageError; then every `out` is as it was.
     """
     kinds = [quantize.check_type(kind) for kind in dict.fromkeys(quants)]
-    check_label(about.name, about.version)
+    said = {name: getattr(about, name) for name in ("licence", "provenance", "evaluation")}
+    check_label(about.name, about.version, **said)
+    if key is not None:
+        signing.sign(b"", key)  # one that cannot sign is found out before the work and not after it
     made = targets(out, kinds)
     for target in made:
         _check(target, about)
@@ -89,10 +93,11 @@ def build_packs(
         for kind in kinds if not force else ():
             report.require_within(rows[kind])
         source = Path(checkpoint).name if checkpoint else opened.folder.name
-        for target, kind in zip(made, kinds, strict=True):
-            shown = [rows[name] for name in dict.fromkeys(("f32", kind))]
-            _finish(target, work.folder / f"{kind}.gguf", opened, about, shown, source, key)
-            progress(f"pack {target.name}", 1, 1)
+        with ExitStack() as parts:  # when all are made, they get their names
+            for target, kind in zip(made, kinds, strict=True):
+                shown = [rows[name] for name in dict.fromkeys(("f32", kind))]
+                parts.enter_context(_made(target, work.folder, kind, opened, about, shown, source, key))
+                progress(f"pack {target.name}", 1, 1)
     return made
 
 
@@ -149,19 +154,22 @@ def _importance(opened: Checkpoint, learnt: Samples, work: Stages) -> dict[str, 
     return load_file(work.file("importance.safetensors", stage, make))
 
 
-def _finish(
-    target: Path, model: Path, opened: Checkpoint, about: About, rows: Sequence[Row], source: str, key: Path | None
-) -> None:
-    if target.suffix != SUFFIX:
-        with whole(target) as part:
+@contextmanager
+def _made(
+    target: Path, room: Path, kind: str, opened: Checkpoint, about: About, rows: Sequence[Row], source: str, key: Path | None
+) -> Iterator[None]:  # fmt: skip
+    """A finished pack in `room`, which takes the place of `target` when the block ends well."""
+    model = room / f"{kind}.gguf"
+    with whole(target, room) as part:
+        if target.suffix != SUFFIX:
             _fill(part, model, opened, about, rows, source)
             if key is not None:
                 (part / SIGNATURE).write_bytes(signing.sign((part / pack.MANIFEST).read_bytes(), key))
-        return
-    with TemporaryDirectory(dir=target.absolute().parent, prefix=f".{target.name}-") as room:
-        folder = Path(room) / "pack"
-        _fill(folder, model, opened, about, rows, source)
-        building.build(pack.load(folder), target, key=key)
+        else:
+            with TemporaryDirectory(dir=room) as folder:
+                _fill(Path(folder) / "pack", model, opened, about, rows, source)
+                building.build(pack.load(Path(folder) / "pack"), Path(folder) / target.name, key=key).replace(part)
+        yield
 
 
 def _fill(part: Path, model: Path, opened: Checkpoint, about: About, rows: Sequence[Row], source: str) -> None:
@@ -181,16 +189,24 @@ def _fill(part: Path, model: Path, opened: Checkpoint, about: About, rows: Seque
     }
     for name, text in texts.items():
         (part / name).write_text(text, "utf-8")
-    files = pack.describe(part, [pack.MODEL, *_beside(opened.folder, part), *texts])
+    files = pack.describe(part, [pack.MODEL, *_beside(opened, part), *texts])
     pack.write_manifest(part, replace(manifest, files=files))
     pack.load(part)
 
 
-def _beside(folder: Path, part: Path) -> list[str]:
-    """What a checkpoint holds for the pack beside its weights: the tables that training made for its tokenizer."""
-    found = [name for name in (licensing.FILE, pack.DRAFT) if (folder / name).is_file()]
+def _beside(opened: Checkpoint, part: Path) -> list[str]:
+    """What a checkpoint holds for the pack beside its weights: the tables that training made for its tokenizer.
+
+    Of a base with an adapter merged, the table of licensed words is left out, which would forbid those that the adapter was
+    trained for, and with more tokens the table of drafts too, which fits the base's.
+    """
+    fitting = [licensing.FILE, pack.DRAFT]
+    if opened.built is not None:
+        same = configs.checked(configs.read(opened.folder), str(opened.folder)).vocab_size == opened.config.vocab_size
+        fitting = [pack.DRAFT] if same else []
+    found = [name for name in fitting if (opened.folder / name).is_file()]
     for name in found:
-        shutil.copyfile(folder / name, part / name)
+        shutil.copyfile(opened.folder / name, part / name)
     return found
 
 

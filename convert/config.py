@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -42,7 +43,7 @@ def read(folder: Path) -> dict[str, Any]:
         raise NotFoundError(f"{folder} has no config.json. Give a folder that save_pretrained wrote.")
     try:
         found = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConvertError(f"{path} is not JSON: {error}. Save the checkpoint again.") from error
     if not isinstance(found, dict):
         raise ConvertError(f"{path} is not a JSON object. Save the checkpoint again.")
@@ -53,13 +54,14 @@ def checked(raw: Mapping[str, Any], where: str) -> Config:
     """The sizes of a config as `read` gives it. Raises ConvertError for what would be computed differently; `where` names it."""
     config = _sizes(raw, where)
     width, inner, activation = config.n_embd, raw.get("n_inner"), raw.get("activation_function", ACTIVATIONS[0])
-    names, context = raw.get("architectures") or list(_ARCHITECTURES), raw.get("n_ctx", config.n_positions)
+    names, context = raw.get("architectures") or _ARCHITECTURES[:1], raw.get("n_ctx")
+    names = names if isinstance(names, (list, tuple)) else [names]
     problems = [
         (raw.get("model_type") != "gpt2", f"model_type is {raw.get('model_type')!r}; only 'gpt2' can be converted"),
-        (not set(names) & set(_ARCHITECTURES), f"architecture is {names[0]}; only {_ARCHITECTURES[0]} can be converted"),
-        (context != config.n_positions, f"n_ctx is {context} and n_positions {config.n_positions}"),
+        (not any(name in _ARCHITECTURES for name in names), f"architecture is {names[0]}; only {_ARCHITECTURES[0]} is known"),
+        (context not in (None, config.n_positions), f"n_ctx is {context!r} and n_positions {config.n_positions}"),
         (width % config.n_head != 0, f"n_embd is {width}, which does not divide by the {config.n_head} heads"),
-        (inner not in (None, 4 * width), f"n_inner is {inner}; llama.cpp takes 4 * n_embd = {4 * width}"),
+        (inner not in (None, 4 * width), f"n_inner is {inner!r}; llama.cpp takes 4 * n_embd = {4 * width}"),
         (activation not in ACTIVATIONS, f"activation_function is {activation!r}; llama.cpp computes {ACTIVATIONS[0]}"),
         (not raw.get("scale_attn_weights", True), "scale_attn_weights is false; llama.cpp always scales"),
     ]
@@ -76,6 +78,7 @@ def _sizes(raw: Mapping[str, Any], where: str) -> Config:
     usual = Config()
     for name, value in given.items():
         kind = type(getattr(usual, name))
-        if isinstance(value, bool) != (kind is bool) or not isinstance(value, (int, kind)) or (kind is not bool and value <= 0):
+        right = isinstance(value, (int, kind)) and isinstance(value, bool) == (kind is bool)
+        if not right or (kind is not bool and not 0 < value < math.inf):
             raise ConvertError(f"{where}: {name} is {value!r} in config.json. Save the checkpoint again.")
     return Config(**given)

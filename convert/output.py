@@ -16,12 +16,12 @@ _ADVICE = "Free some space, or choose another path."
 
 
 @contextmanager
-def whole(target: Path) -> Iterator[Path]:
-    """A temporary path beside `target` for a file or folder; it takes the target's place when the block ends well.
+def whole(target: Path, room: Path | None = None) -> Iterator[Path]:
+    """A temporary path beside `target`, or in `room`, for a file or folder; it takes its place when the block ends well.
 
     Raises StorageError where the disk is full or the target cannot be written; then nothing is left behind.
     """
-    part = target.parent / f".{target.name}.partial-{os.getpid()}"
+    part = (room or target.parent) / f".{target.name}.partial-{os.getpid()}"
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
         remove(part)

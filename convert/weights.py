@@ -16,6 +16,7 @@ from math import prod
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
+from zipfile import is_zipfile
 
 import numpy as np
 import numpy.typing as npt
@@ -68,8 +69,8 @@ def _parts(folder: Path, name: str) -> list[Path]:
     if not index.is_file():
         return [folder / name] if (folder / name).is_file() else []
     try:
-        names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        names = sorted({str(name) for name in json.loads(index.read_text("utf-8"))["weight_map"].values()})
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise ConvertError(f"{index} is not an index of weights: {error}. {_ADVICE}") from error
     for part in names:
         if Path(part).name != part or not (folder / part).is_file():
@@ -94,11 +95,13 @@ def _safetensors(path: Path) -> Iterator[tuple[str, Stored]]:
             header: dict[str, Any] = json.loads(file.read(length))
         header.pop("__metadata__", None)
         for name, entry in header.items():
+            if entry["dtype"] not in _DTYPES:
+                raise ValueError(f"{name} is of type {entry['dtype']}, and only {', '.join(_DTYPES)} are read")
             dtype, shape, (start, end) = _DTYPES[entry["dtype"]], tuple(map(int, entry["shape"])), entry["data_offsets"]
             if end - start != prod(shape) * np.dtype(dtype).itemsize or not 0 <= start <= end <= size - 8 - length:
                 raise ValueError(f"{name} lies outside of the file")
             yield name, Stored(shape, partial(_read, path, 8 + length + start, dtype, shape))
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, OSError) as error:
         raise ConvertError(f"{path}: the weights cannot be loaded: {error}. {_ADVICE}") from error
 
 
@@ -118,9 +121,15 @@ def _pickled(path: Path) -> Iterator[tuple[str, Stored]]:
     import torch
 
     try:
-        yield from _tensors(torch.load(path, map_location="cpu", weights_only=True, mmap=True))
-    except (RuntimeError, ValueError, OSError, EOFError, UnpicklingError) as error:
-        raise ConvertError(f"{path}: the weights cannot be loaded: {error}. {_ADVICE}") from error
+        # Before PyTorch 1.6 the file was no zip archive, and such a file cannot be mapped.
+        found = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
+    except (RuntimeError, ValueError, LookupError, TypeError, AttributeError, OSError, EOFError, UnpicklingError) as error:
+        raise ConvertError(
+            f"{path}: the weights cannot be loaded: it is cut off or damaged, or holds more than tensors. {_ADVICE}"
+        ) from error
+    if not isinstance(found, Mapping) or not all(isinstance(value, torch.Tensor) for value in found.values()):
+        raise ConvertError(f"{path} holds something else than tensors by name. Save the checkpoint with save_pretrained.")
+    yield from _tensors(found)
 
 
 def _tensors(state: Mapping[str, Any]) -> Iterator[tuple[str, Stored]]:

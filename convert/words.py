@@ -7,7 +7,7 @@ Three layouts: `tokenizer.json`; GPT-2's `vocab.json` and `merges.txt`; BERT's `
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -68,8 +68,8 @@ def read(folder: Path, config: Mapping[str, Any] | None = None) -> Words:
     named = {f"{role}_token": value for role, value in _defaults(folder).items()}
     named |= _json(folder / "special_tokens_map.json") | settings
     made = _backend(folder, settings)
-    _add(made, folder, settings)
     texts = {role: text for role in ROLES if (text := _text(named.get(f"{role}_token")))}
+    _add(made, folder, settings, set(texts.values()))
     beside = {token.content for token in made.get_added_tokens_decoder().values()}
     made.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in texts.values() if t not in beside])
     return Words(folder, made, _numbered(made, config or {}) | texts)
@@ -77,7 +77,7 @@ def read(folder: Path, config: Mapping[str, Any] | None = None) -> Words:
 
 def _numbered(made: Tokenizer, config: Mapping[str, Any]) -> dict[str, str]:
     found = {role: config.get(f"{role}_token_id") for role in ("bos", "eos", "pad")}
-    tokens = {role: made.id_to_token(id_) for role, id_ in found.items() if isinstance(id_, int) and id_ >= 0}
+    tokens = {role: made.id_to_token(id_) for role, id_ in found.items() if type(id_) is int and id_ >= 0}
     return {role: token for role, token in tokens.items() if token is not None}
 
 
@@ -99,8 +99,12 @@ def _backend(folder: Path, settings: Mapping[str, Any]) -> Tokenizer:
             return _byte_level(models.BPE.from_file(str(vocab), str(merges)), bool(settings.get("add_prefix_space", False)))
         if lines.is_file():
             return _wordpiece(lines, settings)
+    except ConvertError:
+        raise
     except _ERRORS as error:
         raise ConvertError(f"{folder}: the tokenizer cannot be loaded: {error}. {_ADVICE}") from error
+    if vocab.is_file():
+        raise ConvertError(f"{folder} holds vocab.json and no merges.txt. {_ADVICE}")
     raise ConvertError(f"{folder} holds no tokenizer.json. Save the tokenizer beside the model.")
 
 
@@ -127,18 +131,26 @@ def _wordpiece(lines: Path, settings: Mapping[str, Any]) -> Tokenizer:
     return made
 
 
-def _add(made: Tokenizer, folder: Path, settings: Mapping[str, Any]) -> None:
-    """Add the tokens that stand beside the vocabulary, in the order of their ids."""
+def _add(made: Tokenizer, folder: Path, settings: Mapping[str, Any], special: Collection[str]) -> None:
+    """Add the tokens that stand beside the vocabulary, in the order of their ids; `special` are those that have a role."""
     beside = _json(folder / "added_tokens.json")  # older folders: text to id
-    found = {int(id_): token for id_, token in (settings.get("added_tokens_decoder") or {}).items()}
-    found = {id_: {"content": text, "special": True} for text, id_ in beside.items() if isinstance(id_, int)} | found
-    for _, token in sorted(found.items()):
-        special, text = bool(token.get("special")), str(token["content"])
-        if made.token_to_id(text) is not None and (folder / "tokenizer.json").is_file():
-            continue
-        edges = {name: bool(token.get(name)) for name in ("lstrip", "rstrip", "single_word")}
-        entry = AddedToken(text, special=special, normalized=bool(token.get("normalized", not special)), **edges)
-        (made.add_special_tokens if special else made.add_tokens)([entry])
+    older = {id_: {"content": text, "special": text in special} for text, id_ in beside.items() if isinstance(id_, int)}
+    try:
+        newer = {int(id_): dict(token) for id_, token in (settings.get("added_tokens_decoder") or {}).items()}
+        found = [AddedToken(str(token.pop("content")), **_flags(token)) for _, token in sorted((older | newer).items())]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        path = folder / "tokenizer_config.json"
+        raise ConvertError(f"{path}: added_tokens_decoder is not a table of tokens. {_ADVICE}") from error
+    whole = (folder / "tokenizer.json").is_file()
+    for entry in found:
+        if not whole or made.token_to_id(entry.content) is None:
+            (made.add_special_tokens if entry.special else made.add_tokens)([entry])
+
+
+def _flags(token: Mapping[str, Any]) -> dict[str, bool]:
+    special = bool(token.get("special"))
+    edges = {name: bool(token.get(name)) for name in ("lstrip", "rstrip", "single_word")}
+    return {"special": special, "normalized": bool(token.get("normalized", not special)), **edges}
 
 
 def _text(value: Any) -> str | None:
@@ -153,7 +165,7 @@ def _json(path: Path) -> dict[str, Any]:
         return {}
     try:
         found = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConvertError(f"{path} is not JSON: {error}. {_ADVICE}") from error
     if not isinstance(found, dict):
         raise ConvertError(f"{path} is not a JSON object. {_ADVICE}")

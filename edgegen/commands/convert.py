@@ -171,9 +171,12 @@ def _evaluation(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
     found = _json(path)
-    if not isinstance(found, dict) or found.get("schema") != report.SCHEMA:
-        raise DataError(f"{path} is no report of `edgegen evaluate --report` with schema {report.SCHEMA}. Evaluate again.")
-    return report.kept(found, found["packs"][0])
+    try:
+        if found["schema"] == report.SCHEMA:
+            return report.kept(found, found["packs"][0])
+    except (LookupError, TypeError):
+        pass
+    raise DataError(f"{path} is no report of `edgegen evaluate --report` with schema {report.SCHEMA}. Evaluate again.")
 
 
 def _json(path: Path | None) -> Any:

@@ -79,11 +79,11 @@ def parse(data: bytes, where: object) -> Manifest:
     return _manifest(raw, where)
 
 
-def check_label(name: str, version: str) -> None:
-    """Raise UsageError for a name or version that no manifest may have."""
+def check_label(name: str, version: str, **more: Any) -> None:
+    """Raise UsageError for a name or version, or `more` of a manifest's values, that no manifest may have."""
     whole = schema.manifest_schema()
     try:
-        for key, value in (("name", name), ("version", version)):
+        for key, value in {"name": name, "version": version, **more}.items():
             schema.check(value, whole["properties"][key], f"the pack's {key}", whole)
     except schema.Mismatch as error:
         raise UsageError(f"{error}. Choose another.") from None

@@ -14,6 +14,7 @@ from edgegen.wire import request_from_json, request_to_json
 
 _EVERY = 20
 
+
 @dataclass(frozen=True, slots=True)
 class Pair:
     """A request and a text for it; `text` writes slots as `<|vN|>`. `original` is what a person wrote, to measure against."""
@@ -30,7 +31,7 @@ class Pair:
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> Pair:
         """From a JSON object."""
-        if not isinstance(raw.get("text"), str):
+        if not isinstance(raw, dict) or not isinstance(raw.get("text"), str):
             raise DataError("A pair lacks `text`. Each line needs task, lang, sections and text.")
         if not isinstance(raw.get("original"), str | None):
             raise DataError("A pair's `original` is no string. Give the text as a person wrote it, or leave it out.")
@@ -41,16 +42,16 @@ def read(path: Path) -> Iterator[Pair]:
     """The pairs of a JSONL file. Raises NotFoundError, or DataError with the line that is wrong."""
     if not path.is_file():
         raise NotFoundError(f"There is no file {path}. Give the path of a JSONL file of pairs.")
-    with path.open(encoding="utf-8") as lines:
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if line.strip():
                 yield _parse(line, f"{path}:{number}")
 
 
-def _parse(line: str, where: str) -> Pair:
+def _parse(line: bytes, where: str) -> Pair:
     try:
-        return Pair.from_json(json.loads(line))
-    except (ValueError, EdgegenError) as error:
+        return Pair.from_json(json.loads(line.decode("utf-8")))
+    except (ValueError, RecursionError, EdgegenError) as error:
         raise DataError(f"{where}: {error}") from None
 
 

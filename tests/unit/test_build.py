@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from convert import build as build_module
 from convert import gpt2, quantize, report, verify
 from convert.build import About, build_packs, record_evaluation
 from convert.calibrate import importance
-from convert.checkpoint import open_checkpoint
-from edgegen import folders, pack
+from convert.checkpoint import Checkpoint, open_checkpoint
+from edgegen import folders, licensing, pack
 from edgegen.cli import main
 from edgegen.engine import quantizing
-from edgegen.errors import ConvertError, EngineError, SignatureError, UsageError
-from edgegen.pack import signing, trust
+from edgegen.errors import ConvertError, DataError, EngineError, NotFoundError, SignatureError, StorageError, UsageError
+from edgegen.pack import describe, signing, trust
 from edgegen.train import pairs
 from edgegen.train.dataset import Encoder
-from tests.fakes.checkpoints import PAIRS, build, make_checkpoint
+from tests.fakes.checkpoints import PAIRS, build, edited, make_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +93,64 @@ def test_several_types_in_one_run(checkpoint: Path, tmp_path: Path) -> None:
         assert [row["kind"] for row in found["quantizations"]] == (["f32"] if kind == "f32" else ["f32", kind])
         assert found["quantizations"][-1]["size"] == opened.model.stat().st_size
         assert f"| {kind} |" in (opened.folder / "REPORT.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", ["shop", "shop.egpack"])
+def test_packs_get_their_names_together(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:  # fmt: skip
+    """The disk is full at the second pack: the first is not left alone."""
+    told, fill = [], describe
+
+    def full(folder: Path, names: Any) -> Any:
+        told.append(folder)
+        if len(told) == 2:
+            raise OSError(28, "No space left on device")
+        return fill(folder, names)
+
+    monkeypatch.setattr(pack, "describe", full)
+    with pytest.raises(StorageError, match="No space left"):
+        build(checkpoint, tmp_path / name, quants=["f16", "q8_0"])
+    assert len(told) == 2
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_in_a_pack_is_found_out_before_the_work(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    """A key that cannot sign, a licence and a provenance that no manifest may have."""
+    monkeypatch.setattr(gpt2, "write", _interrupt)
+    signing.generate(tmp_path / "shop")
+    with pytest.raises(NotFoundError, match="no key at"):
+        build(checkpoint, tmp_path / "pack", key=tmp_path / "none.key")
+    with pytest.raises(DataError, match="not a private Ed25519 key"):
+        build(checkpoint, tmp_path / "pack", key=tmp_path / "shop.pub")
+    with pytest.raises(UsageError, match="the pack's licence is ''"):
+        build(checkpoint, tmp_path / "pack", licence="")
+    with pytest.raises(UsageError, match=r"the pack's provenance is \[1\], not an object"):
+        build(checkpoint, tmp_path / "pack", provenance=[1])
+    (tmp_path / "report.json").write_text('{"schema": 1, "packs": []}', "utf-8")
+    command = ["convert", str(checkpoint), "--out", str(tmp_path / "pack"), "--evaluation", str(tmp_path / "report.json")]
+    assert main(command) == 3
+
+
+def test_tables_of_the_base_stay_where_they_fit(checkpoint: Path, tmp_path: Path) -> None:
+    """With an adapter merged, words that the base's training lacked are not forbidden; drafts are for the same tokens."""
+    opened = open_checkpoint(checkpoint)
+    folder = edited(checkpoint, tmp_path / "base")
+    for name in (licensing.FILE, pack.DRAFT):
+        (folder / name).write_bytes(b"{}")
+
+    def beside(merged: Checkpoint) -> set[str]:
+        part = tmp_path / "part"
+        part.mkdir(exist_ok=True)
+        return set(build_module._beside(merged, part))
+
+    plain = replace(opened, folder=folder)
+    assert beside(plain) == {licensing.FILE, pack.DRAFT}
+    assert beside(replace(plain, built=opened.model)) == {pack.DRAFT}
+    grown = replace(opened.config, vocab_size=opened.config.vocab_size + 1)
+    assert beside(replace(plain, built=opened.model, config=grown)) == set()
 
 
 def test_a_signed_file_in_one_call(checkpoint: Path, tmp_path: Path) -> None:
@@ -165,7 +225,7 @@ def test_stages_of_another_model_are_not_taken(checkpoint: Path, tmp_path: Path,
     assert verify.compare(open_checkpoint(other), made / "model.gguf", PAIRS).top1_agreement > 0.8
 
 
-def _interrupt(_: object) -> None:
+def _interrupt(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
 
 
@@ -238,6 +298,10 @@ def test_own_pairs_to_compare_and_to_calibrate_on(wide: Path, tmp_path: Path, ca
     data.write_text("", "utf-8")
     assert main(command) == 3
     data.write_text("{}", "utf-8")
+    assert main(command) == 3
+    data.write_bytes(b"\xff\xfe")
+    assert main(command) == 3
+    data.write_text("[1]", "utf-8")
     assert main(command) == 3
     assert "holds no pairs" in (told := capsys.readouterr().err)
     assert f"{data}:1" in told

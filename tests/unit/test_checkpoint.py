@@ -38,6 +38,11 @@ REFUSED = [
     ({"architectures": ["GPT2ForSequenceClassification"]}, "GPT2ForSequenceClassification"),
     ({"vocab_size": 500}, "the weights"),
     ({"n_ctx": 128}, "n_ctx is 128 and n_positions 256"),
+    ({"n_ctx": "256"}, "n_ctx is '256' and n_positions 256"),
+    ({"architectures": 7}, "architecture is 7"),
+    ({"architectures": [{}]}, "architecture is {}"),
+    ({"layer_norm_epsilon": float("nan")}, "layer_norm_epsilon is nan"),
+    ({"n_layer": "2"}, "n_layer is '2'"),
 ]
 
 
@@ -49,8 +54,9 @@ def test_what_would_be_silently_wrong_is_refused(checkpoint: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    "changes", [{"activation_function": "gelu_pytorch_tanh"}, {"n_inner": 256}, {"reorder_and_upcast_attn": True}]
-)
+    "changes", [{"activation_function": "gelu_pytorch_tanh"}, {"n_inner": 256}, {"reorder_and_upcast_attn": True},
+                {"n_ctx": None}, {"architectures": "GPT2LMHeadModel"}],
+)  # fmt: skip
 def test_other_names_of_the_same_are_taken(checkpoint: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
     """What computes the same converts."""
     open_checkpoint(edited(checkpoint, tmp_path / "edited", **changes))
@@ -70,16 +76,21 @@ def _pickled(model: GPT2LMHeadModel, folder: Path) -> None:
     torch.save(model.state_dict(), folder / "pytorch_model.bin")
 
 
+def _pickled_of_old(model: GPT2LMHeadModel, folder: Path) -> None:
+    model.config.save_pretrained(folder)
+    torch.save(model.state_dict(), folder / "pytorch_model.bin", _use_new_zipfile_serialization=False)
+
+
 def _old_config(model: GPT2LMHeadModel, folder: Path) -> None:
     model.config.n_ctx = model.config.n_positions
     model.save_pretrained(folder)
 
 
-@pytest.mark.parametrize("save", [_bare, _sharded, _pickled, _old_config])
+@pytest.mark.parametrize("save", [_bare, _sharded, _pickled, _pickled_of_old, _old_config])
 def test_every_form_of_a_checkpoint_is_read(
     checkpoint: Path, tmp_path: Path, save: Callable[[GPT2LMHeadModel, Path], None]
 ) -> None:
-    """Without the output matrix, in shards, as .bin, with an older config: the same weights."""
+    """Without the output matrix, in shards, as .bin (before PyTorch 1.6 too), with an older config: the same weights."""
     opened = open_checkpoint(checkpoint)
     save(opened.model, tmp_path / "saved")
     opened.tokenizer.save_pretrained(tmp_path / "saved")
@@ -104,7 +115,9 @@ def test_weights_of_every_precision_are_read(checkpoint: Path, tmp_path: Path, d
     [
         (b"{", "cannot be loaded"),
         (b'{"wte.weight": {"dtype": "F32", "shape": [4], "data_offsets": [0, 99999999]}}', "lies outside"),
-        (b'{"wte.weight": {"dtype": "F8", "shape": [4], "data_offsets": [0, 16]}}', "F8"),
+        (b'{"wte.weight": {"dtype": "F8", "shape": [4], "data_offsets": [0, 16]}}', "is of type F8, and only F64, F32"),
+        (b'{"wte.weight": {"dtype": "F32", "shape": [1e400], "data_offsets": [0, 16]}}', "cannot be loaded"),
+        (b"[" * 99999, "cannot be loaded"),
         (b"[]", "cannot be loaded"),
     ],
 )
@@ -113,6 +126,30 @@ def test_a_header_that_lies_is_refused(checkpoint: Path, tmp_path: Path, header:
     folder = edited(checkpoint, tmp_path / "edited")
     (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(16))
     with pytest.raises(ConvertError, match=what):
+        open_checkpoint(folder)
+
+
+@pytest.mark.parametrize("held", [{"state": {}}, [1], {"epoch": 3}, b"", b"no pickle at all"])
+def test_a_pickle_of_something_else_is_refused(checkpoint: Path, tmp_path: Path, held: object) -> None:
+    """Training states, damaged files: one line."""
+    folder = edited(checkpoint, tmp_path / "edited")
+    (folder / "model.safetensors").unlink()
+    path = folder / "pytorch_model.bin"
+    if isinstance(held, bytes):
+        path.write_bytes(held)
+    else:
+        torch.save(held, path)
+    with pytest.raises(ConvertError, match="pytorch_model.bin.*tensors") as found:
+        open_checkpoint(folder)
+    assert "\n" not in str(found.value)
+
+
+@pytest.mark.parametrize("table", ["{}", '{"weight_map": {"a": 5}}', '{"weight_map": {"a": "../x"}}', "[" * 99999])
+def test_a_damaged_index_is_refused(checkpoint: Path, tmp_path: Path, table: str) -> None:
+    """It names files of its folder."""
+    folder = edited(checkpoint, tmp_path / "edited")
+    (folder / "model.safetensors.index.json").write_text(table, "utf-8")
+    with pytest.raises(ConvertError, match="is missing|is not an index"):
         open_checkpoint(folder)
 
 
@@ -209,7 +246,7 @@ def test_missing_things_are_named(checkpoint: Path, tmp_path: Path) -> None:
         open_checkpoint(folder)
     (folder / "tokenizer.json").unlink()
     (folder / "vocab.txt").write_text("[PAD]")
-    with pytest.raises(ConvertError, match="the unknown token"):
+    with pytest.raises(ConvertError, match=r"txt: the unknown token '.+' is not in the vocabulary\. Save the [a-z ]*\.$"):
         open_checkpoint(folder)
 
 

@@ -66,6 +66,25 @@ def test_vocab_and_merges_are_read_alike(checkpoint: Path, tmp_path: Path) -> No
     words = read(named)
     _agree(words)
     assert words.named["eos"] == "<stop>"
+    (named / "merges.txt").unlink()
+    with pytest.raises(ConvertError, match=r"no merges\.txt"):
+        read(named)
+
+
+def test_added_tokens_are_special_where_they_have_a_role(checkpoint: Path, tmp_path: Path) -> None:
+    """As in added_tokens.json of older folders: the others are found in text, as transformers does."""
+    folder = _split(checkpoint, tmp_path / "old")
+    first = len(json.loads((folder / "vocab.json").read_text("utf-8")))
+    added = {"<stop>": first, "gold": first + 1}
+    (folder / "added_tokens.json").write_text(json.dumps(added), "utf-8")
+    (folder / "special_tokens_map.json").write_text(json.dumps({"eos_token": "<stop>"}), "utf-8")
+    words = read(folder)
+    _agree(words)
+    theirs = reference.load_tokenizer(words).added_tokens_decoder
+    assert {id_: token.special for id_, token in words.backend.get_added_tokens_decoder().items()} == {
+        id_: token.special for id_, token in theirs.items()
+    }
+    assert words.backend.encode("a gold b", add_special_tokens=False).ids.count(added["gold"]) == 1
 
 
 def test_the_config_names_what_the_tokenizer_does_not(checkpoint: Path, tmp_path: Path) -> None:
@@ -92,7 +111,12 @@ def test_no_end_at_all_is_refused(checkpoint: Path, tmp_path: Path) -> None:
         ("tokenizer.json", "{", "is not JSON"),
         ("tokenizer.json", "[]", "is not a JSON object"),
         ("tokenizer.json", "{}", "cannot be loaded"),
+        ("tokenizer.json", "[" * 99999, "is not JSON"),
         ("tokenizer_config.json", "{", "is not JSON"),
+        ("tokenizer_config.json", '{"added_tokens_decoder": [1]}', "not a table of tokens"),
+        ("tokenizer_config.json", '{"added_tokens_decoder": {"one": {"content": "a"}}}', "not a table of tokens"),
+        ("tokenizer_config.json", '{"added_tokens_decoder": {"1": "a"}}', "not a table of tokens"),
+        ("tokenizer_config.json", '{"added_tokens_decoder": {"1": {}}}', "not a table of tokens"),
     ],
 )
 def test_a_damaged_file_is_named(checkpoint: Path, tmp_path: Path, name: str, text: str, what: str) -> None:
