@@ -56,7 +56,7 @@ def read(adapter: Path) -> dict[str, Any]:
         raise NotFoundError(f"{adapter} has no {FILE}. Give the folder of a LoRA adapter.")
     try:
         config = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConvertError(f"{path} is not JSON: {error}. Save the adapter again.") from error
     if not isinstance(config, dict) or not isinstance(config.get("alpha_pattern") or {}, dict):
         raise ConvertError(f"{path} is not the config of an adapter. Save the adapter again.")

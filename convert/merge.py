@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ TOLERANCE = 1e-4
 """The largest difference of logits between base with adapter and merged model; fp32 rounding stays well below."""
 _BESIDE = ("PREFIX_TUNING", "PROMPT_TUNING", "P_TUNING", "MULTITASK_PROMPT_TUNING")
 _PROBE = (4, 48)  # sequences, tokens
+_LONGEST = 300  # characters of an error that is passed on
 
 
 def merge(adapter: Path, out: Path, base: str | Path | None = None) -> Path:
@@ -87,7 +89,8 @@ def attached(model: GPT2LMHeadModel, adapter: Path) -> PeftModel:
 
 
 def _misfit(adapter: Path, error: Exception) -> ConvertError:
-    return ConvertError(f"The adapter {adapter} does not fit its base: {error}. Give the base it was trained on.")
+    why = shorten(str(error), _LONGEST, placeholder=" ...")  # PEFT has a line for each matrix
+    return ConvertError(f"The adapter {adapter} does not fit its base: {why.rstrip('.')}. Give the base it was trained on.")
 
 
 @torch.inference_mode()

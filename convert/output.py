@@ -12,6 +12,8 @@ from safetensors import SafetensorError
 
 from edgegen.errors import StorageError
 
+PARTIAL = ".partial-"
+"""Stands in the name of what is not finished."""
 _ADVICE = "Free some space, or choose another path."
 
 
@@ -21,7 +23,7 @@ def whole(target: Path, room: Path | None = None) -> Iterator[Path]:
 
     Raises StorageError where the disk is full or the target cannot be written; then nothing is left behind.
     """
-    part = (room or target.parent) / f".{target.name}.partial-{os.getpid()}"
+    part = (room or target.parent) / f".{target.name}{PARTIAL}{os.getpid()}"
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
         remove(part)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from convert.output import whole
+from convert.output import PARTIAL, remove, whole
 from edgegen import durable
 from edgegen.errors import EdgegenError
 
@@ -70,11 +70,12 @@ def opened(out: Path, key: str, progress: Progress) -> Iterator[Stages]:
 
 def _start(folder: Path, key: str) -> None:
     path = folder / _KEY
-    if path.is_file() and path.read_text("utf-8") == key:
-        return
-    for old in folder.iterdir():
-        shutil.rmtree(old) if old.is_dir() else old.unlink()
-    path.write_text(key, "utf-8")
+    same = path.is_file() and path.read_text("utf-8") == key
+    for old in list(folder.iterdir()):
+        if not same or old.is_dir() or PARTIAL in old.name:  # what a killed run had not finished is of no use
+            remove(old)
+    if not same:
+        path.write_text(key, "utf-8")
 
 
 def fingerprint(folders: list[Path], *more: object) -> str:

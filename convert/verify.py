@@ -140,6 +140,8 @@ class _Row:
 
 
 def _row(example: Example, expected: Logits, got: Logits) -> _Row:
+    if not np.isfinite(expected).all():
+        raise ConvertError("The checkpoint's own logits are not numbers: its weights are damaged. Copy or save it again.")
     if not np.isfinite(got).all():
         raise ConvertError("llama.cpp gives logits that are not numbers for this model. Use another quantization.")
     p, q = _log_softmax(expected), _log_softmax(got)

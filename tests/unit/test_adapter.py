@@ -260,6 +260,9 @@ def test_other_sources_are_refused(base: Path, folder: Path, tmp_path: Path) -> 
         adapters.write(words, tmp_path / "a.gguf", base, PAIRS)
     with pytest.raises(ConvertError, match="does not fit its base"):
         adapters.write(folder, tmp_path / "a.gguf", tmp_path / "wide", PAIRS)
+    (words / "adapter_config.json").write_text("[" * 99999, "utf-8")
+    with pytest.raises(ConvertError, match="is not JSON"):
+        adapters.write(words, tmp_path / "a.gguf", base, PAIRS)
     with pytest.raises(UsageError, match="is a folder"):
         adapters.write(folder, tmp_path / "wide", base, PAIRS)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "wide", "words"]

@@ -199,6 +199,15 @@ def test_a_killed_run_goes_on(checkpoint: Path, tmp_path: Path, monkeypatch: pyt
         build(checkpoint, tmp_path / "pack")
     assert [path.name for path in tmp_path.iterdir()] == [".pack.stages"]
     monkeypatch.setattr(quantize, "quantize", quantized)
+    (tmp_path / ".pack.stages" / ".q8_0.gguf.partial-1").touch()
+    (tmp_path / ".pack.stages" / "tmp1").mkdir()
+    finished = build_module._made
+
+    def swept(target: Path, room: Path, *rest: Any) -> Any:
+        assert not {"tmp1", ".q8_0.gguf.partial-1"} & {path.name for path in room.iterdir()}
+        return finished(target, room, *rest)
+
+    monkeypatch.setattr(build_module, "_made", swept)
     resumed = build(checkpoint, tmp_path / "pack")
     assert written == ["f32"]
     assert [path.name for path in tmp_path.iterdir()] == ["pack"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from convert import gpt2, quantize, torture
+from convert import gpt2, quantize, torture, verify
 from convert.checkpoint import open_checkpoint
 from convert.output import need, whole
 from convert.restore import restore
@@ -17,7 +17,7 @@ from edgegen.errors import ConvertError, OptionError, StorageError
 from edgegen.slots import END, SPECIALS
 from edgegen.train import tokenizer
 from edgegen.train.dataset import Encoder
-from tests.fakes.checkpoints import TEXTS, errors, make_checkpoint
+from tests.fakes.checkpoints import PAIRS, TEXTS, errors, make_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +39,14 @@ def test_f32_computes_what_pytorch_computes(checkpoint: Path, exact: Path) -> No
     """
     worst, mean, same = errors(open_checkpoint(checkpoint), exact)
     assert (worst < 1e-2, mean < 1e-3, same) == (True, True, True)
+
+
+def test_weights_that_are_not_numbers_are_named(checkpoint: Path, exact: Path) -> None:
+    """It is the checkpoint that is damaged, and no quantization helps."""
+    opened = open_checkpoint(checkpoint)
+    opened.model.transformer.ln_f.weight.data[3] = torch.nan
+    with pytest.raises(ConvertError, match="checkpoint's own logits are not numbers"):
+        verify.compare(opened, exact, PAIRS)
 
 
 def test_untied_embeddings_are_written(tmp_path: Path) -> None:
