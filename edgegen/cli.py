@@ -22,6 +22,7 @@ COMMANDS = {
     "tasks": "list the tasks",
     "doctor": "say what hardware, llama.cpp and pack were found, and what was chosen",
     "serve": "serve explanations over HTTP",
+    "feedback": "count, export and delete what a server has kept of feedback",
     "key": "make the keys of who may call a server",
     "tui": "the terminal for shop staff",
     "evaluate": "score a pack on a test set",

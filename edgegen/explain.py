@@ -111,6 +111,16 @@ class Explanation:
             "timings": {name: round(seconds, 4) for name, seconds in self.timings.items()},
         }
 
+    def slotted(self) -> str | None:
+        """The text as a pair of the training has it: slots as `<|vN|>`, numbered as in the prompt of all facts, if it can be."""
+        request = self.prompt.request
+        task = tasks.get(self.task)
+        try:
+            segments = self.segments if task.choices else selection.moved(self.segments, task.prompt(request))
+        except KeyError:  # a value that the prompt of all facts shows otherwise
+            return None
+        return "".join(s if isinstance(s, str) else s.control.token for s in segments)
+
     def pieces(self) -> Iterator[str]:
         """The checked text bit by bit, as a streaming client gets it."""
         renderer = slots.Renderer((), "zh" if self.lang == "zh" else "en")
@@ -150,7 +160,7 @@ class Explainer:
         options = options or ExplainOptions()
         started = time.perf_counter()
         task = tasks.get(request.task)
-        request, withheld = _safe(request)
+        request, withheld = safe(request)
         note, rejected, timings, tokens = None, list[Rejected](), dict[str, float](), 0
         found: list[list[Segment] | None] = []
         chosen: tuple[list[Segment], Source, tuple[Claim, ...]] | None = None
@@ -264,7 +274,7 @@ def _keep(decoder: Decoder, prompt: Prompt, task: Task, written: Sequence[int], 
     return start if faults - (frozenset() if ends else grounding.UNFINISHED) else len(written) + 1
 
 
-def _safe(request: Request) -> tuple[Request, tuple[str, ...]]:
+def safe(request: Request) -> tuple[Request, tuple[str, ...]]:
     """The request without facts whose words must not be repeated, and the keys left out."""
     withheld: list[str] = []
     sections = []

@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
@@ -24,6 +24,7 @@ from edgegen.serving.launch import Launch
 from edgegen.serving.supervisor import Supervisor
 from edgegen.serving.templates import TemplateService
 from edgegen.serving.watch import following
+from edgegen.store import Retention, Store
 
 _DRAIN_S = 10.0
 _LAST_S = 0.5  # for the engine once the server has stopped
@@ -48,6 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_access(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--feedback", action="store_true", help="keep texts and what people make of them (POST /v1/feedback)")
+    parser.add_argument("--feedback-days", type=float, default=Retention().days, metavar="N", help="default: %(default)g")
     parser.add_argument("--keys", type=Path, metavar="FILE", help="let in only who has a key of this file (`edgegen key`)")
     parser.add_argument("--insecure", action="store_true", help="serve other machines without keys")
     parser.add_argument("--allow-host", action="append", default=[], metavar="NAME", help="a further name of this server")
@@ -97,15 +100,24 @@ async def _serve(args: argparse.Namespace, made: Settings, served: dict[Lang, Sh
     def started() -> None:
         _shared.say(f"edgegen serves on {listening.url(listener)} (Ctrl-C stops it)")
 
-    async with service(args) as found:
-        await listening.serve(make_app(found, served, made), listener, made.limits, args.drain_s, started)
+    with _store(args) as store:
+        async with service(args) as found:
+            await listening.serve(make_app(found, served, made, store), listener, made.limits, args.drain_s, started)
+
+
+def _store(args: argparse.Namespace) -> AbstractContextManager[Store | None]:
+    """Where feedback is kept, where that is wanted."""
+    return Store(retention=Retention(args.feedback_days)) if args.feedback else nullcontext()
 
 
 async def _check(args: argparse.Namespace, made: Settings, served: dict[Lang, Shop], listener: socket.socket) -> None:
+    with _store(args) as store:
+        feedback = f"kept in {store.path}" if store else "not kept"
     async with service(args) as found:
         if not found.state.ready:
             raise UnavailableError(f"Nothing can be served: {found.state.why}.")
-        sys.stdout.write("".join(f"{name}: {value}\n" for name, value in _told(found.state, made, served, listener)))
+        lines = [*_told(found.state, made, served, listener), ("feedback", feedback)]
+        sys.stdout.write("".join(f"{name}: {value}\n" for name, value in lines))
 
 
 def _told(state: State, made: Settings, served: dict[Lang, Shop], listener: socket.socket) -> Iterator[tuple[str, str]]:

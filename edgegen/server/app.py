@@ -19,6 +19,7 @@ from edgegen.server.chat import Chat
 from edgegen.server.completions import Completions
 from edgegen.server.errors import HANDLERS
 from edgegen.server.explanations import Explanations
+from edgegen.server.feedback import Feedback
 from edgegen.server.guard import Guard
 from edgegen.server.metrics import Metrics
 from edgegen.server.rows import Rows
@@ -26,21 +27,30 @@ from edgegen.server.settings import Settings
 from edgegen.server.shop import Shop
 from edgegen.server.watch import Watch
 from edgegen.serving.calls import Service
+from edgegen.store import Store
 
 
-def make_app(service: Service, shops: Mapping[Lang, Shop] | None = None, settings: Settings | None = None) -> Starlette:
-    """The application on a service. `shops` are the catalogues by language, the first one the default."""
+def make_app(
+    service: Service, shops: Mapping[Lang, Shop] | None = None, settings: Settings | None = None, store: Store | None = None
+) -> Starlette:
+    """The application on a service. `shops` are the catalogues by language, the first one the default.
+
+    Texts and feedback on them are kept in `store`; without one nothing is.
+    """
     settings, metrics = settings or Settings(), Metrics()
     return Starlette(
-        routes=_routes(service, shops or {}, settings, metrics),
+        routes=_routes(service, shops or {}, settings, metrics, store),
         middleware=_before(settings, metrics),
         exception_handlers=HANDLERS,
     )
 
 
-def _routes(service: Service, shops: Mapping[Lang, Shop], settings: Settings, metrics: Metrics) -> list[Route]:
+def _routes(
+    service: Service, shops: Mapping[Lang, Shop], settings: Settings, metrics: Metrics, store: Store | None
+) -> list[Route]:
     limits = settings.limits
-    explanations = Explanations(service, Rows(shops), limits, metrics)
+    feedback = Feedback(store, limits)
+    explanations = Explanations(service, Rows(shops), limits, metrics, feedback)
     completions, chat = Completions(service, limits, metrics), Chat(service, limits, metrics)
     about = About(service, limits, metrics)
 
@@ -49,6 +59,7 @@ def _routes(service: Service, shops: Mapping[Lang, Shop], settings: Settings, me
 
     return [
         Route("/v1/explanations", explanations.create, methods=["POST"]),
+        Route("/v1/feedback", feedback.create, methods=["POST"]),
         Route("/v1/completions", completions.create, methods=["POST"]),
         Route("/v1/chat/completions", chat.create, methods=["POST"]),
         Route("/v1/models", about.models),

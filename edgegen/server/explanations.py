@@ -20,6 +20,7 @@ from edgegen.explain import ExplainOptions
 from edgegen.server.asking import priority
 from edgegen.server.body import BodyError, field, number, only, read_body
 from edgegen.server.errors import as_json
+from edgegen.server.feedback import Feedback
 from edgegen.server.metrics import Metrics
 from edgegen.server.rows import ROW_FIELDS, Rows
 from edgegen.server.settings import Limits
@@ -36,8 +37,8 @@ _LONGEST_S = 60.0
 class Explanations:
     """The route, on a service and the served catalogues."""
 
-    def __init__(self, service: Service, rows: Rows, limits: Limits, metrics: Metrics) -> None:
-        self._service, self._rows, self._limits, self._metrics = service, rows, limits, metrics
+    def __init__(self, service: Service, rows: Rows, limits: Limits, metrics: Metrics, feedback: Feedback) -> None:
+        self._service, self._rows, self._limits, self._metrics, self._feedback = service, rows, limits, metrics, feedback
 
     async def create(self, request: Request) -> Response:
         """Answer with records, or with texts bit by bit, each followed by its record."""
@@ -64,11 +65,13 @@ class Explanations:
         """What a client is told of a text: its bits, then its record."""
         # Reading rows keeps a thread busy; the event loop must not wait for it.
         id_, asked = await run_in_threadpool(self._rows.asked, body)
-        answer = await self._service.explain(Explain(asked, _options(body), wanted))
+        call = Explain(asked, _options(body), wanted)
+        answer = await self._service.explain(call)
         self._metrics.explained(answer.record)
         for piece in answer.pieces:
             yield {"delta": piece}
-        yield {"done": {"id": id_, **answer.record, "pack": answer.pack}}
+        noted = await self._feedback.shown(call, answer)
+        yield {"done": {"id": id_, **answer.record, "pack": answer.pack, **({"feedback_id": noted} if noted else {})}}
 
     async def _many(self, bodies: list[Any], wanted: Any) -> AsyncGenerator[dict[str, Any]]:
         """The same of several texts with their numbers, a few at a time; one that cannot be made is told as its error."""

@@ -37,6 +37,8 @@ class Explained:
     pieces: Sequence[str]
     pack: str | None = None
     """The pack whose model was asked, as name@version; None where templates alone answer."""
+    slotted: str | None = None
+    """The text with its slots as `<|vN|>`, to learn from; see `Explanation.slotted`."""
 
 
 @dataclass(frozen=True, slots=True)

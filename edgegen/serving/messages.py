@@ -97,7 +97,7 @@ def answer_to_json(answer: Any) -> list[Any]:
     if isinstance(answer, Ended):
         return ["ended", {one.name: getattr(answer, one.name) for one in fields(Ended)}]
     if isinstance(answer, Explained):
-        return ["explained", [answer.record, list(answer.pieces), answer.pack]]
+        return ["explained", [answer.record, list(answer.pieces), answer.pack, answer.slotted]]
     if isinstance(answer, EdgegenError):
         return ["error", error_to_json(answer)]
     return ["plain", answer]

@@ -148,7 +148,7 @@ class _Explaining:
             self._tell(_told(error))
             return
         self._runner.counts[f"explanations_from_{made.source}_total"] += 1
-        self._tell(Explained(made.to_json(), list(made.pieces()), self._runner.label))
+        self._tell(Explained(made.to_json(), list(made.pieces()), self._runner.label, made.slotted()))
 
     def _submit(self, job: Job) -> Future[Generation]:
         future = self._future = self._runner.engine.submit(replace(job, priority=self._call.priority))

@@ -55,4 +55,4 @@ async def explained(call: Explain, without: str | None = None) -> Explained:
     """An explanation from its template; `without` says why, and stands in the record's note. Raises UsageError, DataError."""
     explainer = Explainer(None) if without is None else Explainer(None, without=without)
     made = await asyncio.to_thread(explainer.explain, call.request, call.options)
-    return Explained(made.to_json(), list(made.pieces()))
+    return Explained(made.to_json(), list(made.pieces()), slotted=made.slotted())

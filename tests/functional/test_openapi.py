@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.routing import Route
 
-from edgegen.server import about, chat, completions, explanations, make_app
+from edgegen.server import about, chat, completions, explanations, feedback, make_app
 from edgegen.server.settings import Limits
 from edgegen.serving.templates import TemplateService
 from tests.fakes.backend import scripted
@@ -19,6 +19,7 @@ from tests.fakes.http import server
 SPEC = about.openapi()
 BODIES = {
     "/v1/explanations": explanations.FIELDS,
+    "/v1/feedback": feedback.FIELDS,
     "/v1/completions": completions.FIELDS,
     "/v1/chat/completions": chat.FIELDS,
     "/tokenize": about.TOKENIZE,

@@ -65,7 +65,7 @@ def test_explanations_go_over() -> None:
     [
         Written(1, "a", (Token(5, CUT), Token(6, "b", -0.5), Token(7, "c", -1.5, ((7, "c", -1.5), (8, CUT, float("-inf")))))),
         Ended(("stop", "length"), 3, 4, 1, ("x", None), {"total_s": 0.5}, "tiny@1"),
-        Explained({"text": "茶", "claims": []}, ["茶"], "tiny@1"),
+        Explained({"text": "茶", "claims": []}, ["茶"], "tiny@1", "<|v1|>"),
         [[1, CUT]],
         None,
     ],
