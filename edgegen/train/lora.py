@@ -181,7 +181,7 @@ def _extend(folder: Path, out: Path) -> Path:
     backend, model, config = checkpoint.tokenizer.backend_tokenizer, checkpoint.model, checkpoint.model.config
     if not config.tie_word_embeddings:
         raise ConvertError(f"{folder} lacks edgegen's tokens and its embeddings are untied. Use a base with tied embeddings.")
-    first = config.vocab_size
+    first = 1 + max(checkpoint.tokenizer.get_vocab().values())  # a padded base has rows above, which no training saw either
     backend.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in _missing(checkpoint.tokenizer)])
     words = tokenizer.wrap(backend)
     model.resize_token_embeddings(len(words), mean_resizing=False)

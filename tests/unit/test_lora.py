@@ -166,6 +166,23 @@ def test_a_foreign_base_gets_the_tokens(tmp_path: Path) -> None:
     assert merged.model.lm_head.weight.data_ptr() == merged.model.transformer.wte.weight.data_ptr()
 
 
+@pytest.mark.parametrize("spare", [20, 400])
+def test_a_padded_base_gets_the_tokens(tmp_path: Path, spare: int) -> None:
+    """Spare rows that become those of edgegen's tokens are new as the others are, and what is left of them goes."""
+    foreign = make_checkpoint(tmp_path / "whole")
+    _strip(foreign)
+    opened = open_checkpoint(foreign)
+    first = len(opened.words)
+    opened.model.resize_token_embeddings(first + spare, mean_resizing=False)
+    opened.model.save_pretrained(foreign)
+    extended = open_checkpoint(lora.prepare_base(str(foreign), tmp_path / "out"))
+    count = first + len(SPECIALS)
+    assert (len(extended.words), extended.config.vocab_size) == (count, count)
+    assert lora.fresh_ids(extended.folder, extended.tokenizer) == list(range(first, count))
+    rows = extended.model.get_input_embeddings().weight.detach()
+    assert float((rows[first:] - rows[:first].mean(0)).abs().max()) < 0.2
+
+
 def _strip(folder: Path) -> None:
     """Take edgegen's tokens out of a checkpoint."""
     opened = open_checkpoint(folder)
