@@ -92,7 +92,7 @@ def build_packs(
         rows = _converted(opened, about, kinds, compared, learnt, work)
         for kind in kinds if not force else ():
             report.require_within(rows[kind])
-        source = Path(checkpoint).name if checkpoint else opened.folder.name
+        source = Path(checkpoint or opened.folder).absolute().name
         with ExitStack() as parts:  # when all are made, they get their names
             for target, kind in zip(made, kinds, strict=True):
                 shown = [rows[name] for name in dict.fromkeys(("f32", kind))]

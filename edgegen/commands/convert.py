@@ -52,6 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Convert; prints where the packs are, or the adapter's file."""
+    if args.dry_run and args.as_adapter:
+        raise UsageError("--dry-run is said of packs, and --as-adapter writes none. Leave one of them out.")
     if args.dry_run:
         return _dry_run(args)
     if args.out is None:
@@ -161,7 +163,7 @@ def _training(args: argparse.Namespace) -> dict[str, Any]:
 
 def _sources(args: argparse.Namespace) -> dict[str, str]:
     named = {"checkpoint": args.checkpoint, "adapter": args.adapter}
-    return {key: Path(value).name for key, value in named.items() if value is not None}
+    return {key: Path(value).absolute().name for key, value in named.items() if value is not None}
 
 
 def _evaluation(path: Path | None) -> dict[str, Any]:

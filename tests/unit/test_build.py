@@ -295,6 +295,21 @@ def test_dry_run_prints_sizes(checkpoint: Path, tmp_path: Path, capsys: pytest.C
     assert not list(tmp_path.iterdir())
 
 
+def test_the_folder_one_is_in_has_a_name(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A pack says what it was made of, where that is `.` too; a dry run is of packs."""
+    data = tmp_path / "pairs.jsonl"
+    pairs.write(data, PAIRS)
+    monkeypatch.chdir(checkpoint)
+    assert main(["convert", ".", "--data", str(data), "--out", str(tmp_path / "own"), "--tasks", "reason", "--force"]) == 0
+    made = pack.load(tmp_path / "own")
+    assert made.manifest.provenance["checkpoint"] == checkpoint.name
+    assert json.loads((made.folder / "report.json").read_text("utf-8"))["source"] == checkpoint.name
+    assert main(["convert", ".", "--adapter", "lora", "--as-adapter", "--dry-run"]) == 2
+    assert "--dry-run is said of packs" in capsys.readouterr().err
+
+
 def test_own_pairs_to_compare_and_to_calibrate_on(wide: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Every twentieth compares, the others weigh; an empty file and a broken line are one error each."""
     data, out = tmp_path / "pairs.jsonl", tmp_path / "own.egpack"
