@@ -121,7 +121,7 @@ def _converted(
     """The F32 file and the others as stages, and what each is like."""
     write = partial(gpt2.write, opened, name=about.name, licence=about.licence)
     exact = work.file("f32.gguf", "write f32", lambda part: write(part, each=partial(work.progress, "write f32")))
-    rows = {"f32": _row(opened, exact, exact, "f32", samples, work)}
+    rows = {"f32": _row(opened, exact, exact, "f32", samples, work, learnt)}
     verify.require_equal(rows["f32"].equality, exact)
     for kind in [kind for kind in kinds if kind != "f32"]:
         weights = _importance(opened, learnt, work) if kind in quantize.CALIBRATED else None
@@ -130,11 +130,16 @@ def _converted(
     return rows
 
 
-def _row(opened: Checkpoint, exact: Path, model: Path, kind: str, samples: Sequence[Pair], work: Stages) -> Row:
+def _row(
+    opened: Checkpoint, exact: Path, model: Path, kind: str, samples: Sequence[Pair], work: Stages, parity: Samples = tuple
+) -> Row:  # fmt: skip
+    """What a file is like; with the pairs of `parity` its tokens alone are compared, once for all types."""
     stage = f"compare {kind}"
-    found = work.value(
-        f"{kind}.json", stage, lambda: asdict(verify.compare(opened, model, samples, each=partial(work.progress, stage)))
-    )
+
+    def compared() -> dict[str, Any]:
+        return asdict(verify.compare(opened, model, samples, each=partial(work.progress, stage), parity=parity()))
+
+    found = work.value(f"{kind}.json", stage, compared)
     return Row(
         kind, model.stat().st_size, verify.Equality(**found), quantize.tensor_types(model),
         quantize.plan(exact, kind).fallbacks, kind in quantize.CALIBRATED,

@@ -82,7 +82,8 @@ def to_text(rows: Sequence[Row], label: str, hard: int) -> str:
     return "\n".join([
         f"# {label}: how alike it is to its checkpoint", "",
         f"{first.positions} tokens of texts that the model was not trained on; the checkpoint's perplexity on them is "
-        f"{first.perplexity:.3f}. Tokens: the same as the checkpoint's for {hard} hard texts and all of these.", "",
+        f"{first.perplexity:.3f}. Tokens: 0 differences from the checkpoint's tokenizer in {first.texts} pieces of text, {hard} "
+        "hard ones among them.", "",
         table(rows).rstrip(), *fallen, "",
     ])  # fmt: skip
 

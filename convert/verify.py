@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +16,13 @@ import torch
 
 from convert import plain, torture, wordpiece
 from convert.checkpoint import Checkpoint
-from edgegen import tasks
+from edgegen import slots, tasks
 from edgegen.engine.backend import Batch, Logits
 from edgegen.engine.llama import LlamaBackend, LlamaOptions
 from edgegen.engine.loop import encode
 from edgegen.errors import ConvertError
 from edgegen.hardware import default_setting
+from edgegen.slots import SPECIALS, Control
 from edgegen.train.dataset import Encoder, Example
 from edgegen.train.pairs import Pair
 
@@ -37,7 +38,8 @@ class Equality:
     """How alike the two models are, over `positions` tokens of real prompts and texts.
 
     `logit_spread` is the standard deviation of the checkpoint's logits at a position, the measure of the errors.
-    `perplexity` is the checkpoint's on the texts, `perplexity_change` the GGUF's beside it as a share.
+    `perplexity` is the checkpoint's on the texts, `perplexity_change` the GGUF's beside it as a share. `texts` counts the pieces
+    of text that were tokenised by both sides; they gave the same tokens, or there would be no figures.
     """
 
     positions: int
@@ -50,13 +52,15 @@ class Equality:
     greedy_equal: int
     greedy_prompts: int
     parameters: int
+    texts: int = 0
 
 
 def compare(
-    checkpoint: Checkpoint, path: Path, pairs: Sequence[Pair], adapter: Path | None = None, each: Each = lambda *_: None
+    checkpoint: Checkpoint, path: Path, pairs: Sequence[Pair], adapter: Path | None = None, each: Each = lambda *_: None,
+    parity: Sequence[Pair] = (),
 ) -> Equality:  # fmt: skip
     """Measure a GGUF, with a GGUF adapter on top if there is one, against its checkpoint; `each` is told how many of how many
-    texts are done.
+    texts are done. Of the pairs in `parity` the tokens alone are compared.
 
     Raises ConvertError where it tokenises differently or gives no numbers.
     """
@@ -69,7 +73,7 @@ def compare(
         )
     backend = LlamaBackend(path, LlamaOptions(max_sequences=1, adapter=adapter, threads=default_setting().threads))
     try:
-        _check_tokens(backend, encoder, pairs, hard_texts(checkpoint))
+        texts = _same_tokens(backend, encoder, [*pairs, *parity], hard_texts(checkpoint))
         rows = []
         for done, example in enumerate(examples, 1):
             rows.append(_row(example, _reference(checkpoint, example.ids), _logits(backend, example.ids)))
@@ -77,7 +81,7 @@ def compare(
         greedy = [_greedy_equal(checkpoint, backend, e) for e in examples[:8]]
     finally:
         backend.close()
-    return _summary(rows, greedy, checkpoint.model.num_parameters())
+    return replace(_summary(rows, greedy, checkpoint.model.num_parameters()), texts=texts)
 
 
 def require_equal(found: Equality, path: Path) -> None:
@@ -97,15 +101,19 @@ def hard_texts(checkpoint: Checkpoint) -> list[str]:
     return [text for text in torture.TEXTS if text not in known]
 
 
-def _check_tokens(
+def _same_tokens(
     backend: LlamaBackend, encoder: Encoder | plain.PlainEncoder, pairs: Sequence[Pair], hard: Sequence[str]
-) -> None:
-    for piece in [piece for p in pairs for piece in tasks.get(p.request.task).prompt(p.request).pieces] + list(hard):
-        if not isinstance(piece, str) and isinstance(encoder, plain.PlainEncoder):
-            continue
-        ids = encode(backend, [piece])
-        if isinstance(piece, str) and ids != encoder.text_ids(piece):
-            raise ConvertError(f"llama.cpp splits {piece!r} into other tokens than the tokenizer does. Use another tokenizer.")
+) -> int:
+    """How many pieces of text both sides split alike: those of prompts and texts, and the hard ones. Raises ConvertError."""
+    prompts = [tasks.get(pair.request.task).prompt(pair.request) for pair in pairs]
+    segments = [piece for pair, prompt in zip(pairs, prompts, strict=True) for piece in slots.parse(pair.text, prompt)]
+    texts = dict.fromkeys(p for p in [*(p for prompt in prompts for p in prompt.pieces), *segments, *hard] if isinstance(p, str))
+    for text in texts:
+        if encode(backend, [text]) != encoder.text_ids(text):
+            raise ConvertError(f"llama.cpp splits {text!r} into other tokens than the tokenizer does. Use another tokenizer.")
+    if isinstance(encoder, Encoder):
+        encode(backend, [Control(token) for token in SPECIALS])
+    return len(texts)
 
 
 @torch.inference_mode()

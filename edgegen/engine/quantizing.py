@@ -57,7 +57,7 @@ def _run(
     native.LOG.errors.clear()
     if lib.llama_model_quantize(str(source).encode(), str(target).encode(), ctypes.byref(params)):
         raise EngineError(
-            f"llama.cpp cannot quantize {source} to {type_name}: {native.LOG.reason}. Convert the checkpoint again."
+            f"llama.cpp cannot quantize {source} to {type_name}: {native.LOG.reason}. Use another type, or convert anew."
         )
 
 
