@@ -76,6 +76,7 @@ class Bench:
         self.threads = args.threads or self.cores
         self.missed = 0
         self._pieces: dict[str, list[bytes]] = {}
+        self._begun = 0
         self._settings: dict[str, str] = {}
 
     def subjects(self) -> Iterator[Subject]:
@@ -84,11 +85,11 @@ class Bench:
             if name == "gpt2":
                 model = gpt2(self.reference, self.args.work)
                 sampling = {"temperature": 0.8, "top_p": 0.95, "max_tokens": 64}
-                found = prompts.made(model, "text", 256)
+                found = prompts.made(model, "text", 1024)
                 yield Subject(name, "GPT-2 124M Q4_K_M, random weights", model, found, sampling, 3, 1024)
             else:
                 model = servers.ROOT / "models" / "bundled" / "model.gguf"
-                found = prompts.made(model, "pack", 256)
+                found = prompts.made(model, "pack", 1024)
                 yield Subject(
                     name, "the bundled pack, prompts of explanations", model, found, {"temperature": 0, "max_tokens": 96}, 20, 512
                 )
@@ -172,10 +173,11 @@ class Bench:
         found: dict[str, list[Figures]] = {one.side.name: [] for one in running}
         for at in range(-1, self.args.rounds):
             for one in running if at % 2 else running[::-1]:
-                figures = self.load(subject, one, clients, max(at, 0) * 61)
+                figures = self.load(subject, one, clients, self._begun)
                 if at >= 0:
                     found[one.side.name].append(figures)
                     say(f"{subject.name}, {clients} clients, round {at + 1}, {one.side.name}: {figures}")
+            self._begun += max(clients * subject.each, self.args.least)  # no prompt comes twice as long as they last
         return found
 
     def speed(self) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 
 TASKS = ("reason", "product", "personal", "list", "guide")
 _SEED = 7
+_DRAWS = 20  # for each prompt that is wanted; there may be fewer different ones
 
 
 def made(model: Path, kind: str, count: int) -> list[list[int]]:
@@ -106,9 +107,11 @@ def main() -> None:
         print(json.dumps([token for token in range(backend.n_vocab) if backend.is_end(token)]))
         return
     unique: dict[tuple[int, ...], None] = {}
-    for ids in {"pack": _pack_prompts, "text": _text_prompts, "brief": partial(_text_prompts, facts=3)}[kind](backend):
+    for drawn, ids in enumerate(
+        {"pack": _pack_prompts, "text": _text_prompts, "brief": partial(_text_prompts, facts=3)}[kind](backend)
+    ):
         unique[tuple(ids)] = None
-        if len(unique) == count:
+        if len(unique) == count or drawn > _DRAWS * count:
             break
     print(json.dumps([list(ids) for ids in unique]))
 
