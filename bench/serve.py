@@ -240,7 +240,12 @@ class Bench:
         """The engine without HTTP beside llama-batched-bench, which does not sample."""
         for subject in self.subjects():
             found = batched.compare(
-                self.reference.binary("llama-batched-bench"), subject.model, self.threads, self.args.rounds, servers.safe()
+                self.reference.binary("llama-batched-bench"),
+                subject.model,
+                self.threads,
+                self.args.rounds,
+                servers.safe(),
+                self.probed(subject),
             )
             print(f"\n### {subject.what}: the engine beside llama-batched-bench, threads: {self.threads}\n")
             print("| sequences | edgegen, tokens/s | llama-batched-bench | ratio |\n|---|---|---|---|")

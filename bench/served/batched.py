@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 SEQUENCES = (1, 8, 16)
@@ -21,20 +22,20 @@ _TRIES = 5
 
 
 def compare(
-    binary: Path, model: Path, threads: int, rounds: int, more: tuple[str, ...]
+    binary: Path, model: Path, threads: int, rounds: int, more: tuple[str, ...], cache: Path
 ) -> dict[int, tuple[list[float], list[float]]]:
-    """Rates of both by the number of sequences, in turn."""
+    """Rates of both by the number of sequences, in turn; `cache` holds the setting that edgegen's probe found."""
     found: dict[int, tuple[list[float], list[float]]] = {n: ([], []) for n in SEQUENCES}
     for _ in range(rounds):
         for n, (mine, other) in found.items():
-            mine.append(_ours(model, threads, n))
+            mine.append(_ours(model, threads, n, cache))
             other.append(_theirs(binary, model, threads, n, more))
     return found
 
 
-def _ours(model: Path, threads: int, n: int) -> float:
+def _ours(model: Path, threads: int, n: int, cache: Path) -> float:
     command = [sys.executable, __file__, str(model), str(threads), str(n)]
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent.parent)}
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent.parent), "EDGEGEN_CACHE": str(cache)}
     return float(subprocess.run(command, capture_output=True, text=True, check=True, env=env).stdout)  # noqa: S603 - our own file
 
 
@@ -51,13 +52,13 @@ def _theirs(binary: Path, model: Path, threads: int, n: int, more: tuple[str, ..
 
 def rate(model: Path, threads: int, n: int) -> float:
     """Tokens a second from when the last sequence has its first token until the first one ends."""
+    from edgegen import hardware
     from edgegen.engine import open_engine
     from edgegen.engine.job import Job
     from edgegen.engine.sampling import SamplingOptions
-    from edgegen.hardware import Setting
 
     stamps: list[list[float]] = [[] for _ in range(n)]
-    with open_engine(model, setting=Setting(threads)) as engine:
+    with open_engine(model, setting=replace(hardware.known(model).setting, threads=threads)) as engine:
         for _ in range(2):  # the first time warms up
             jobs = []
             for i, mine in enumerate(stamps):
