@@ -28,7 +28,6 @@ if TYPE_CHECKING:  # templates alone need no numpy
     from edgegen.decode import Decoder
     from edgegen.engine.loop import Engine, Generation, Job
 
-_ENOUGH = 2  # finished candidates to choose from: the slowest are not worth the wait
 _INSTANT_S = 1e-3
 _PLANS = 4
 """Choices of facts to try before the template is used."""
@@ -55,6 +54,8 @@ class ExplainOptions:
     """Check each sentence as it ends and write one that fails anew; off, only whole texts are checked."""
     deadline_s: float = 10.0
     """After so many seconds the template is used. Above 0."""
+    enough: int = 2
+    """Finished candidates to choose from; the slowest are not worth a shopper's wait. At least 1."""
 
     def __post_init__(self) -> None:
         """Check the ranges. Raises OptionError."""
@@ -62,6 +63,8 @@ class ExplainOptions:
             raise OptionError(f"n must be in [1, 16], got {self.n}")
         if self.seed < 0:
             raise OptionError(f"seed must be at least 0, got {self.seed}")
+        if self.enough < 1:
+            raise OptionError(f"enough must be at least 1, got {self.enough}")
         if self.deadline_s <= 0:
             raise OptionError(f"deadline_s must be above 0, got {self.deadline_s}")
 
@@ -223,7 +226,7 @@ class Explainer:
         keep = partial(_keep, decoder, prompt, task) if options.rewrite and sampling.temperature else None
         return Job(
             ids, n, sampling, decoder.mask(prompt), frozenset({end}), veto=veto, keep=keep,
-            enough=_ENOUGH, deadline_s=options.deadline_s, logprobs=0,
+            enough=options.enough, deadline_s=options.deadline_s, logprobs=0,
         )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Write the corpus, make pairs of your own texts, train the bundled base, tune a base with LoRA, or make a draft table."""
+"""Write the corpus, make pairs of your own texts, train the bundled base, tune a base, learn from feedback, make draft tables."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgegen.commands import _distill as distill
+from edgegen.commands import _prefer as prefer
 from edgegen.commands import _prepare as prepare
 from edgegen.errors import DataError, MissingExtraError
 
@@ -33,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     search.add_argument("--trials", type=int, default=20, help="those of an earlier call count; default: %(default)s")
     search.add_argument("--kinds", default="lora", help="of adapters to try; default: %(default)s")
     search.add_argument("--losses", default="none", help="to try, of none, fgm, rdrop; default: %(default)s")
+    prefer.add_arguments(stages.add_parser("prefer", help="learn from feedback which texts people prefer, or by a reward"))
     drafts = stages.add_parser("drafts", help="make the draft table of a pack that has none, for `edgegen pack build --add`")
     drafts.add_argument("--pack", type=Path, help="whose model it is for; default: the active one, else the bundled one")
     drafts.add_argument("--corpus", type=Path, default=Path("runs/bundled/corpus"), help="folder; default: %(default)s")
@@ -67,8 +69,8 @@ def _add_tuning(parser: argparse.ArgumentParser, out: Path) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the stage."""
     known = {
-        "corpus": _corpus, "prepare": prepare.run, "distill": distill.run, "base": _base, "lora": _lora, "search": _search,
-        "drafts": _drafts,
+        "corpus": _corpus, "prepare": prepare.run, "prefer": prefer.run, "distill": distill.run, "base": _base,
+        "lora": _lora, "search": _search, "drafts": _drafts,
     }  # fmt: skip
     return known[args.stage](args)
 

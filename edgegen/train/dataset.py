@@ -58,7 +58,10 @@ class Encoder:
 
     def pair(self, pair: Pair) -> Example:
         """Ids of a pair: the prompt shows the facts that its text tells."""
-        prompt, segments = self.told(pair)
+        return self.example(*self.told(pair))
+
+    def example(self, prompt: Prompt, segments: Sequence[Segment]) -> Example:
+        """Ids of a prompt and a text on it."""
         head = slots.encode(prompt.pieces, self.text_ids, self._controls)
         tail = slots.encode(slots.to_pieces(segments), self.text_ids, self._controls)
         return Example(np.asarray([*head, *tail, self._controls[END]], dtype=np.int32), len(head))

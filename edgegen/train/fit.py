@@ -155,7 +155,7 @@ def fit(
         train_dataset=train,
         eval_dataset=valid,
         data_collator=partial(collate, pad=int(tokenizer.pad_token_id or 0)),
-        callbacks=[_Watch(), *stopping, *callbacks],
+        callbacks=[Watch(), *stopping, *callbacks],
     )
     trainer.remove_callback(PrinterCallback)  # it would write to stdout
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(out)) if out.is_dir() else None)
@@ -172,7 +172,7 @@ def _check(model: GPT2LMHeadModel, valid: PairDataset | None, options: FitOption
         raise OptionError("rdrop compares two passes of different dropout, and this model has none. Set dropout above 0.")
 
 
-class _Watch(TrainerCallback):  # type: ignore[misc]
+class Watch(TrainerCallback):  # type: ignore[misc]
     """Tells the losses on stderr, and ends a training whose loss is no number: everything after it would be lost time."""
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
@@ -205,7 +205,7 @@ def _arguments(out: Path, options: FitOptions, evaluate: bool) -> Arguments:
         per_device_eval_batch_size=options.batch,
         learning_rate=options.rate,
         gradient_accumulation_steps=options.accumulate,
-        **_schedule(options),
+        **schedule(options),
         weight_decay=options.weight_decay,
         adam_beta2=0.98,
         optim="adamw_torch_fused",
@@ -230,7 +230,8 @@ def _arguments(out: Path, options: FitOptions, evaluate: bool) -> Arguments:
     )
 
 
-def _schedule(options: FitOptions) -> dict[str, Any]:
+def schedule(options: FitOptions) -> dict[str, Any]:
+    """The rate's course as TrainingArguments take it."""
     if options.schedule == "cosine":
         return {"lr_scheduler_type": "cosine", "warmup_steps": min(options.warmup, options.steps)}
     decay = max(1, round(options.steps * options.decay))

@@ -117,7 +117,7 @@ def tune(base: str, train: Iterable[Pair], valid: Iterable[Pair], out: Path, opt
     log = fit(model, checkpoint.tokenizer, sets[0], held, out / "steps", options.fit, extra)
     made = {"base": Path(base).name, "pairs": len(sets[0]), "options": asdict(options), "log": curve(log)}
     (out / PROVENANCE).write_text(json.dumps(made, indent=1) + "\n", "utf-8")
-    adapter = _save(model, checkpoint.tokenizer, out / "adapter")
+    adapter = save(model, checkpoint.tokenizer, out / "adapter")
     if options.kind == "prefix":
         return Tuned(adapter, None, folder, log)
     merged = merge(adapter, out / "merged", folder)
@@ -148,7 +148,8 @@ def adapted(model: GPT2LMHeadModel, folder: Path, options: LoraOptions, fresh: l
     return get_peft_model(model, config)
 
 
-def _save(model: PeftModel, words: PreTrainedTokenizerFast, out: Path) -> Path:
+def save(model: PeftModel, words: PreTrainedTokenizerFast, out: Path) -> Path:
+    """Write an adapter and its tokenizer; gives `out`."""
     with whole(out) as part:
         # The embeddings are the base's; PEFT would look for their size on the hub.
         model.save_pretrained(str(part), save_embedding_layers=False)

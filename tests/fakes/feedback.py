@@ -20,9 +20,9 @@ def request(price: int = 120) -> Request:
     return Request("reason", "en", (Section("item", facts),))
 
 
-def shown(text: str = "<|v1|> costs <|v2|>.", price: int = 120, source: str = "model", at: float | None = None) -> Shown:
+def shown(text: str = "<|v1|> costs <|v4|>.", price: int = 120, source: str = "model", at: float | None = None) -> Shown:
     """A text on it, as the store keeps it."""
-    said = text.replace("<|v1|>", "Oak desk").replace("<|v2|>", f"${price}")
+    said = text.replace("<|v1|>", "Oak desk").replace("<|v4|>", f"${price}")
     one = Shown("reason", "en", request_to_json(request(price)), said, source, text, "tiny@1", 7)
     return one if at is None else replace(one, at=at)
 

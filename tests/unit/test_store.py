@@ -27,7 +27,7 @@ def raw(path: Path) -> sqlite3.Connection:
 def test_what_was_kept_comes_back(tmp_path: Path) -> None:
     """Each text with its own events in order, from the file and not from memory; only the shop's own user may read it."""
     path = tmp_path / "new" / "feedback.db"
-    first, second = shown(), shown("它只要<|v2|>。", 99)
+    first, second = shown(), shown("它只要<|v4|>。", 99)
     with Store(path) as opened:
         opened.record(first)
         opened.record(second)
@@ -187,7 +187,7 @@ def test_the_command_counts_writes_out_and_deletes(capsys: pytest.CaptureFixture
     assert cli.main(["feedback", "count"]) == 0 and "shown: 2\nwith events: 1\naccepted: 1" in capsys.readouterr().out
     assert cli.main(["feedback", "export"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [len(line["events"]) for line in lines] == [1, 0] and lines[0]["slotted"] == "<|v1|> costs <|v2|>."
+    assert [len(line["events"]) for line in lines] == [1, 0] and lines[0]["slotted"] == "<|v1|> costs <|v4|>."
     assert cli.main(["feedback", "clear", "--older-than", "4"]) == 0 and "deleted 1 texts" in capsys.readouterr().err
     assert cli.main(["feedback", "clear", "--all"]) == 0
     with Store() as opened:
