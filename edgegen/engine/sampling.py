@@ -24,6 +24,7 @@ _GREEDY_CANDIDATES = 40
 _ANY = 1 << 30  # more than any vocabulary has
 _GROUP, _MANY = 64, 8  # tokens of a group at most; times k from which on candidates are narrowed before they are sorted
 _NO_NUMBERS = "The model gave logits that are not numbers. Verify the pack, and run edgegen doctor."
+_COLDEST = 1e-9  # below, differences of logits overflow; only those as likely as the likeliest are left long before
 _NEVER = -100.0  # a bias of so much and less forbids the token
 _FEW = 8  # a mask that leaves less than one in so many tokens is cheaper to gather than to write
 
@@ -181,7 +182,7 @@ class Sampler:
         options = self._options
         if options.temperature == 0:
             return values
-        weights = np.exp((values - values[:, :1]) / options.temperature)
+        weights = np.exp((values - values[:, :1]) / max(options.temperature, _COLDEST))
         if options.top_p < 1:
             weights = nucleus(weights, options.top_p)
         if options.min_p:

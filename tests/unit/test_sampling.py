@@ -141,6 +141,13 @@ def test_min_p_keeps_what_is_nearly_as_likely() -> None:
     assert drawn == {0, 1}
 
 
+@pytest.mark.parametrize("cold", [1e-6, 1e-300, 5e-324])
+def test_the_coldest_draw_is_the_likeliest(cold: float) -> None:
+    """However near to 0: no overflow, and no other token."""
+    sampler = Sampler(SamplingOptions(temperature=cold, top_p=1, top_k=0), 1)
+    assert {ids_of(sampler.pick(rows([0, 30, -80]), [0], [[]]))[0] for _ in range(20)} == {1}
+
+
 def test_frequencies_follow_the_distribution() -> None:
     """A thousand draws come close to softmax at temperature 1."""
     sampler = Sampler(SamplingOptions(temperature=1, top_p=1, top_k=0), 1)
