@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -33,6 +34,7 @@ from edgegen.serving.runner import Leave, Runner, Tell
 
 _MOST_OPEN = 1024  # calls; more are answered with BusyError
 _CHUNK = 1 << 16
+_LAST_WORDS_S = 0.5  # for a thread that is ending to tell its fault
 
 
 class Desk:
@@ -120,6 +122,7 @@ class Desk:
         try:
             self._runner.engine.post(lambda _: None).add_done_callback(lambda _: self._put(id_, None, True))
         except EngineError:
+            time.sleep(_LAST_WORDS_S)  # its own fault says where it was, and ends the process
             _die("the engine's thread has ended")
 
 
