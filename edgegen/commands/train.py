@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ def _add_tuning(parser: argparse.ArgumentParser, out: Path) -> None:
     parser.add_argument("--dropout", type=float, default=0.05, help="default: %(default)s")
     parser.add_argument("--targets", default="c_attn,c_proj,c_fc", help="matrices with an adapter; default: %(default)s")
     parser.add_argument("--steps", type=int, default=200, help="default: %(default)s")
-    parser.add_argument("--batch", type=int, default=16, help="pairs in a pass; default: %(default)s")
+    parser.add_argument("--batch", type=int, default=16, help="pairs in a pass of all processes; default: %(default)s")
     parser.add_argument("--accumulate", type=int, default=1, help="passes in a step; default: %(default)s")
     parser.add_argument("--rate", type=float, default=1e-3, help="highest learning rate; default: %(default)s")
     parser.add_argument("--schedule", default="stable", help="of the rate: stable or cosine; default: %(default)s")
@@ -126,6 +127,8 @@ def _lora(args: argparse.Namespace) -> int:
     if options.kind == "prefix":
         say("A prefix stands beside the weights: it cannot be merged, converted or served. Its loss is for comparison.")
     tuned = lora.tune(args.base, train, held, args.out, options)
+    if os.environ.get("RANK", "0") != "0":
+        return 0  # the first process of `torchrun` speaks for all
     if tuned.merged is None:
         losses = [entry["eval_loss"] for entry in tuned.log if "eval_loss" in entry]
         say(f"loss on the pairs held out: {losses[-1]:.4f}" if losses else "no pairs were held out")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,7 +43,7 @@ class FitOptions:
     steps: int = 1000
     """Optimiser steps; at least 1."""
     batch: int = 32
-    """Pairs in a pass; at least 1."""
+    """Pairs in a pass of all processes together; at least 1, and their number must divide it."""
     accumulate: int = 1
     """Passes in a step; at least 1."""
     rate: float = 1e-3
@@ -158,15 +159,19 @@ def fit(
         callbacks=[Watch(), *stopping, *callbacks],
     )
     trainer.remove_callback(PrinterCallback)  # it would write to stdout
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(out)) if out.is_dir() else None)
-    del model.forward  # the class's own again
-    _set_activation(base, SAVED)
+    try:
+        trainer.train(resume_from_checkpoint=get_last_checkpoint(str(out)) if out.is_dir() else None)
+    finally:
+        del model.forward  # the class's own again
+        _set_activation(base, SAVED)
     return list(trainer.state.log_history)
 
 
 def _check(model: GPT2LMHeadModel, valid: PairDataset | None, options: FitOptions) -> None:
     if options.patience and valid is None:
         raise OptionError("patience needs pairs that are held out. Give more pairs, or set patience to 0.")
+    if options.batch % processes():
+        raise OptionError(f"A batch of {options.batch} cannot be shared by {processes()} processes. Give a multiple of that.")
     dropout = any(isinstance(part, torch.nn.Dropout) and part.p > 0 for part in model.modules())
     if options.adversarial == "rdrop" and not dropout:
         raise OptionError("rdrop compares two passes of different dropout, and this model has none. Set dropout above 0.")
@@ -178,7 +183,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
         """Look at each loss that is told."""
         told = [f"{name} {float((logs or {})[key]):.4f}" for key, name in _TOLD.items() if key in (logs or {})]
-        if told:
+        if told and state.is_world_process_zero:
             sys.stderr.write(f"step {state.global_step} of {args.max_steps}: {', '.join(told)}\n")
         for name, value in (logs or {}).items():
             if name in ("loss", "grad_norm", "eval_loss") and not isfinite(float(value)):
@@ -201,8 +206,8 @@ def _arguments(out: Path, options: FitOptions, evaluate: bool) -> Arguments:
     return Arguments(
         output_dir=str(out),
         max_steps=options.steps,
-        per_device_train_batch_size=options.batch,
-        per_device_eval_batch_size=options.batch,
+        per_device_train_batch_size=options.batch // processes(),
+        per_device_eval_batch_size=options.batch // processes(),
         learning_rate=options.rate,
         gradient_accumulation_steps=options.accumulate,
         **schedule(options),
@@ -212,6 +217,7 @@ def _arguments(out: Path, options: FitOptions, evaluate: bool) -> Arguments:
         max_grad_norm=1.0,
         bf16=bf16_pays(),
         use_cpu=not cuda,
+        ddp_find_unused_parameters=False,
         seed=options.seed,
         data_seed=options.seed,
         save_steps=options.save_every,
@@ -240,6 +246,11 @@ def schedule(options: FitOptions) -> dict[str, Any]:
         "lr_scheduler_type": "warmup_stable_decay", "lr_scheduler_kwargs": kwargs,
         "warmup_steps": min(options.warmup, options.steps - decay),
     }  # fmt: skip
+
+
+def processes() -> int:
+    """How many processes train together, as `torchrun` says."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def bf16_pays() -> bool:

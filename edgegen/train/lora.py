@@ -13,18 +13,18 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
 from peft import PeftModel, get_peft_model
 from tokenizers import AddedToken
 from transformers import AutoConfig, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from convert.checkpoint import find, open_checkpoint
+from convert.checkpoint import find, open_checkpoint, open_words
 from convert.merge import merge
 from convert.output import whole
 from convert.restore import restore
 from edgegen import pack
 from edgegen.errors import ConvertError, DataError, NotFoundError, OptionError, UsageError
 from edgegen.pack.manifest import PROVENANCE
-from edgegen.slots import SPECIALS
 from edgegen.train import kinds, tokenizer
 from edgegen.train.dataset import Encoder, PairDataset, draft_table
 from edgegen.train.fit import FitOptions, curve, fit
@@ -102,8 +102,10 @@ def tune(base: str, train: Iterable[Pair], valid: Iterable[Pair], out: Path, opt
     """
     options = options or LoraOptions()
     train = list(train)
-    claim(out, base, train, options)
-    folder = prepare_base(base, out / "base")
+    together = PartialState(cpu=not torch.cuda.is_available())  # alone but where `torchrun` has started several processes
+    with together.main_process_first():
+        claim(out, base, train, options)
+        folder = prepare_base(base, out / "base")
     checkpoint = open_checkpoint(folder)
     encoder, context = Encoder(checkpoint.tokenizer), checkpoint.model.config.n_positions
     sets = PairDataset(encoder, train, context), PairDataset(encoder, valid, context)
@@ -115,14 +117,16 @@ def tune(base: str, train: Iterable[Pair], valid: Iterable[Pair], out: Path, opt
     model = adapted(checkpoint.model, folder, options, fresh_ids(folder, checkpoint.tokenizer))
     extra, held = kinds.callbacks(options.kind, model), sets[1] if len(sets[1]) else None
     log = fit(model, checkpoint.tokenizer, sets[0], held, out / "steps", options.fit, extra)
-    made = {"base": Path(base).name, "pairs": len(sets[0]), "options": asdict(options), "log": curve(log)}
-    (out / PROVENANCE).write_text(json.dumps(made, indent=1) + "\n", "utf-8")
-    adapter = save(model, checkpoint.tokenizer, out / "adapter")
-    if options.kind == "prefix":
-        return Tuned(adapter, None, folder, log)
-    merged = merge(adapter, out / "merged", folder)
-    (merged / pack.DRAFT).write_bytes(draft_table(sets[0], checkpoint.model.config.vocab_size).to_bytes())
-    return Tuned(adapter, merged, folder, log)
+    tuned = Tuned(out / "adapter", None if options.kind == "prefix" else out / "merged", folder, log)
+    if together.is_main_process:
+        made = {"base": Path(base).name, "pairs": len(sets[0]), "options": asdict(options), "log": curve(log)}
+        (out / PROVENANCE).write_text(json.dumps(made, indent=1) + "\n", "utf-8")
+        save(model, checkpoint.tokenizer, tuned.adapter)
+        if tuned.merged is not None:
+            merge(tuned.adapter, tuned.merged, folder)
+            (tuned.merged / pack.DRAFT).write_bytes(draft_table(sets[0], checkpoint.model.config.vocab_size).to_bytes())
+    together.wait_for_everyone()
+    return tuned
 
 
 def claim(out: Path, base: str, train: list[Pair], options: LoraOptions) -> None:
@@ -160,20 +164,14 @@ def save(model: PeftModel, words: PreTrainedTokenizerFast, out: Path) -> Path:
 def prepare_base(base: str, out: Path) -> Path:
     """The folder of a base that has edgegen's tokens: `base` itself, else `out`, restored, downloaded or extended."""
     folder = Path(base)
-    if (out / "config.json").is_file() and not _missing(tokenizer.load(out)):
+    if (out / "config.json").is_file() and not open_words(out).missing:
         return out  # an interrupted run's
     if base == BUNDLED:
         return restore(pack.load(pack.bundled()).model, out)
     if (folder / pack.MANIFEST).is_file():
         return restore(pack.load(folder).model, out)
     folder = find(base)
-    words = open_checkpoint(folder).tokenizer
-    return folder if not _missing(words) else _extend(folder, out)
-
-
-def _missing(words: PreTrainedTokenizerFast) -> list[str]:
-    known = words.get_vocab()
-    return [token for token in SPECIALS if token not in known]
+    return folder if not open_checkpoint(folder).words.missing else _extend(folder, out)
 
 
 def _extend(folder: Path, out: Path) -> Path:
@@ -183,7 +181,7 @@ def _extend(folder: Path, out: Path) -> Path:
     if not config.tie_word_embeddings:
         raise ConvertError(f"{folder} lacks edgegen's tokens and its embeddings are untied. Use a base with tied embeddings.")
     first = 1 + max(checkpoint.tokenizer.get_vocab().values())  # a padded base has rows above, which no training saw either
-    backend.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in _missing(checkpoint.tokenizer)])
+    backend.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in checkpoint.words.missing])
     words = tokenizer.wrap(backend)
     model.resize_token_embeddings(len(words), mean_resizing=False)
     _start_rows(model.get_input_embeddings().weight, first)

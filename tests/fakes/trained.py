@@ -41,8 +41,7 @@ def main(out: str, step: str = "0") -> None:
     drops = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
     net = GPT2LMHeadModel(GPT2Config(vocab_size=len(words), n_positions=256, n_embd=16, n_layer=2, n_head=2, **drops))
     data = PairDataset(Encoder(words), PAIRS * 8, 256)
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    options = FitOptions(steps=6, batch=8 // processes, rate=5e-3, warmup=1, save_every=2, log_every=1)
+    options = FitOptions(steps=6, batch=8, rate=5e-3, warmup=1, save_every=2, log_every=1)
     log = fit(net, words, data, data, Path(out), options, [Kill(int(step))])
     if os.environ.get("RANK", "0") == "0":
         losses = [[entry["step"], name, entry[name]] for entry in log for name in ("loss", "eval_loss") if name in entry]

@@ -116,13 +116,11 @@ def test_each_option_changes_what_is_learnt(data: tuple[Any, PairDataset], tmp_p
 
 
 def test_two_half_batches_are_one(data: tuple[Any, PairDataset], tmp_path: Path) -> None:
-    """The sum over both is divided by the tokens of both."""
-    whole, _ = trained(data, tmp_path / "whole", batch=16, steps=2)
-    halves, _ = trained(data, tmp_path / "halves", batch=8, accumulate=2, steps=2, seed=0)
-    assert max(float((whole[key] - halves[key]).abs().max()) for key in whole) < 2e-2  # Adam's first steps magnify rounding
+    """The sum over both is divided by the tokens of both: the same loss and the same gradient."""
     _, log = trained(data, tmp_path / "one", batch=16, steps=1)
     _, other = trained(data, tmp_path / "two", batch=8, accumulate=2, steps=1)
     assert log[0]["loss"] == pytest.approx(other[0]["loss"], rel=1e-3)
+    assert log[0]["grad_norm"] == pytest.approx(other[0]["grad_norm"], rel=1e-2)
 
 
 def test_patience_keeps_the_best(data: tuple[Any, PairDataset], tmp_path: Path) -> None:
