@@ -22,8 +22,6 @@ ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 _BERT = {"unk": "[UNK]", "sep": "[SEP]", "pad": "[PAD]", "cls": "[CLS]", "mask": "[MASK]"}
 _GPT2 = dict.fromkeys(("bos", "eos", "unk"), "<|endoftext|>")
 _ADVICE = "Save the tokenizer again."
-# What `tokenizers` raises for a file that it cannot use is a bare Exception; no other call stands within.
-_ERRORS = (Exception,)
 
 
 @dataclass(frozen=True)
@@ -101,7 +99,7 @@ def _backend(folder: Path, settings: Mapping[str, Any]) -> Tokenizer:
             return _wordpiece(lines, settings)
     except ConvertError:
         raise
-    except _ERRORS as error:
+    except Exception as error:
         raise ConvertError(f"{folder}: the tokenizer cannot be loaded: {error}. {_ADVICE}") from error
     if vocab.is_file():
         raise ConvertError(f"{folder} holds vocab.json and no merges.txt. {_ADVICE}")
