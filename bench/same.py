@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -31,8 +30,8 @@ from served.servers import Running
 
 LOAD = Path(__file__).parent / "served" / "load.py"
 TOGETHER = 8
-ROUNDING = 0.5
-"""Log-probabilities nearer than this change places with the order of sums: llama-server --kv-unified parts from itself as far."""
+ROUNDING = 0.1
+"""Log-probabilities nearer than this change places with the order of sums."""
 _LIKELIEST = 20
 
 
@@ -139,9 +138,7 @@ def main() -> None:
     """Get the reference, print the table."""
     servers.stoppable()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, default=Path("runs/upstream"), help="folder that is kept; default: %(default)s")
-    parser.add_argument("--sdist", type=Path, help="of llama-cpp-python, or its unpacked folder; default: fetched by pip")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="of the build; default: %(default)s")
+    source.add_arguments(parser)
     parser.add_argument("--models", default="bundled,smollm2", help="with commas; default: %(default)s")
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--threads", type=int, help="of each server; default: its own choice")

@@ -28,7 +28,7 @@ from served.servers import Running
 GROWTH = 0.05
 _WARM = 0.2  # of the time, a minute at least
 _QUIET_S = 6.0  # idle connections and the last answers are gone by then
-_HEALTH_S = 3.0  # the load shares the processors with the server
+_HEALTH_S = 1.0
 
 
 @dataclass(slots=True)
