@@ -184,8 +184,7 @@ def main() -> None:
     parser.add_argument("--only", type=words(PARTS), default=list(PARTS))
     parser.add_argument("--models", type=words(("gpt2", "bundled")), default=["gpt2", "bundled"])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--work", type=Path, default=Path("runs/upstream"), help="folder that is kept; default: %(default)s")
-    parser.add_argument("--sdist", type=Path, help="of llama-cpp-python, or its unpacked folder; default: fetched by pip")
+    source.add_arguments(parser)
     args = parser.parse_args()
     os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
     models = {"bundled": pack.bundled() / pack.MODEL}

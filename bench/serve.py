@@ -314,9 +314,7 @@ def main() -> None:
     """Get the reference, print the tables asked for."""
     servers.stoppable()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, default=Path("runs/upstream"), help="folder that is kept; default: %(default)s")
-    parser.add_argument("--sdist", type=Path, help="of llama-cpp-python, or its unpacked folder; default: fetched by pip")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="of the build; default: %(default)s")
+    source.add_arguments(parser)
     parser.add_argument("--only", type=words(PARTS), default=list(PARTS))
     parser.add_argument("--models", type=words(("gpt2", "bundled")), default=["gpt2", "bundled"])
     parser.add_argument("--sides", type=words(SIDES), default=list(SIDES))

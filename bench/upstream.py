@@ -316,10 +316,8 @@ def say(text: str) -> None:
 def main() -> None:
     """Get the reference, print the tables asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, default=Path("runs/upstream"), help="folder that is kept; default: %(default)s")
-    parser.add_argument("--sdist", type=Path, help="of llama-cpp-python, or its unpacked folder; default: fetched by pip")
+    source.add_arguments(parser)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="of the build; default: %(default)s")
     parser.add_argument("--only", default=",".join(PARTS), help="tables, with commas; default: %(default)s")
     parser.add_argument(
         "--checkpoints", default=",".join(SUBJECTS), help="with commas; default: %(default)s; costs are the first's"

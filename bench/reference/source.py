@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.metadata
+import os
 import shutil
 import subprocess
 import sys
@@ -61,6 +63,13 @@ class Reference:
     def binary(self, name: str) -> Path:
         """One of the targets that were built."""
         return self.built / "bin" / name
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of every program that needs the reference."""
+    parser.add_argument("--work", type=Path, default=Path("runs/upstream"), help="folder that is kept; default: %(default)s")
+    parser.add_argument("--sdist", type=Path, help="of llama-cpp-python, or its unpacked folder; default: fetched by pip")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="of the build; default: %(default)s")
 
 
 def prepare(work: Path, sdist: Path | None, jobs: int, build: Build = TOOLS) -> Reference:

@@ -88,9 +88,7 @@ def main() -> None:
     """Run both and report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--work", type=Path, default=Path("runs/upstream"), help="folder that is kept; default: %(default)s")
-    parser.add_argument("--sdist", type=Path, help="of llama-cpp-python, or its unpacked folder; default: fetched by pip")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="of the build; default: %(default)s")
+    source.add_arguments(parser)
     parser.add_argument("--files", default=",".join(FILES), help="with commas; default: %(default)s")
     parser.add_argument("--no-control", action="store_true", help="do not run llama-server itself")
     args = parser.parse_args()

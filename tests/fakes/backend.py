@@ -6,6 +6,7 @@ It keeps its cache the way llama.cpp keeps a unified one: a cell holds a token a
 from __future__ import annotations
 
 import re
+import threading
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from edgegen.slots import CONTROLS, END, SLOT_TOKENS, SPECIALS
 
 TEXT = 256
 VOCABULARY = tuple(bytes([i]) for i in range(TEXT)) + tuple(token.encode() for token in SPECIALS)
+_GATE_S = 10
 Script = Callable[[tuple[int, ...]], Logits]
 
 
@@ -172,3 +174,18 @@ class FakeBackend:
     def close(self) -> None:
         """Note that it was closed."""
         self.closed = True
+
+
+class Gate(FakeBackend):
+    """A fake that stops before each step until it is let through."""
+
+    def __init__(self, script: Script = hashed) -> None:
+        """Closed at first."""
+        super().__init__(script)
+        self.entered, self.open = threading.Event(), threading.Event()
+
+    def decode(self, batch: Batch) -> Logits:
+        """Wait, then decode."""
+        self.entered.set()
+        assert self.open.wait(_GATE_S)
+        return super().decode(batch)

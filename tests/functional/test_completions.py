@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 import time
 from typing import Any
 
@@ -16,7 +15,7 @@ from edgegen.explain import Explainer
 from edgegen.server import Limits, Settings, make_app
 from edgegen.serving.local import LocalService
 from edgegen.slots import END
-from tests.fakes.backend import TEXT, FakeBackend, hashed, scripted
+from tests.fakes.backend import TEXT, FakeBackend, Gate, hashed, scripted
 from tests.fakes.http import client, describe_fake, events, server
 
 PATH, WAIT_S = "/v1/completions", 10
@@ -219,25 +218,10 @@ async def test_a_full_queue_says_when_to_come_again() -> None:
     assert refused[0].headers["retry-after"] and refused[0].json()["error"]["type"] == "rate_limit_error"
 
 
-class Gate(FakeBackend):
-    """A fake that stops before a step until it is let through."""
-
-    def __init__(self) -> None:
-        """Closed at first."""
-        super().__init__(scripted("word " * 40))
-        self.entered, self.open = threading.Event(), threading.Event()
-
-    def decode(self, batch: Batch) -> Logits:
-        """Wait, then decode."""
-        self.entered.set()
-        assert self.open.wait(WAIT_S)
-        return super().decode(batch)
-
-
 @pytest.mark.parametrize("stream", [False, True])
 async def test_drops_the_job_of_a_client_that_leaves(stream: bool) -> None:
     """The client leaves while the prompt is read; then hardly anything is decoded and every cell is free."""
-    backend, left, sent = Gate(), asyncio.Event(), list[Any]()
+    backend, left, sent = Gate(scripted("word " * 40)), asyncio.Event(), list[Any]()
     body = json.dumps({"prompt": "a", "max_tokens": 200, "temperature": 0, "stream": stream}).encode()
     inbox = [{"type": "http.request", "body": body}]
 

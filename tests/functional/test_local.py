@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from edgegen.domain import Fact, Kind, Request, Section
-from edgegen.engine.backend import Batch, Logits
 from edgegen.engine.loop import Engine
 from edgegen.engine.options import SamplingOptions
 from edgegen.errors import BusyError, EdgegenError, EngineError, OptionError, PromptTooLongError, UsageError
@@ -21,27 +20,12 @@ from edgegen.serving.calls import Complete, Ended, Explain, Part, Written
 from edgegen.serving.local import LocalService
 from edgegen.serving.pool import Pool
 from edgegen.slots import END, SPECIALS
-from tests.fakes.backend import TEXT, FakeBackend, hashed, scripted
+from tests.fakes.backend import TEXT, FakeBackend, Gate, hashed, scripted
 
 WAIT_S = 10
 DESK = (Fact("name", "Oak desk", Kind.TEXT), Fact("price", Decimal(120), Kind.MONEY, currency="USD"))
 ASKED = Request("reason", "en", (Section("item", DESK),))
 GREEDY = SamplingOptions(temperature=0, max_new_tokens=40)
-
-
-class Gate(FakeBackend):
-    """A fake that stops before each step until it is let through."""
-
-    def __init__(self) -> None:
-        """Closed at first."""
-        super().__init__(scripted("word " * 40))
-        self.entered, self.open = threading.Event(), threading.Event()
-
-    def decode(self, batch: Batch) -> Logits:
-        """Wait, then decode."""
-        self.entered.set()
-        assert self.open.wait(WAIT_S)
-        return super().decode(batch)
 
 
 @pytest.fixture
@@ -161,7 +145,7 @@ async def test_explains_with_the_model_or_from_the_template(service: LocalServic
 @pytest.mark.parametrize("kind", ["complete", "explain"])
 async def test_a_call_that_is_left_is_dropped_within_a_step(kind: str) -> None:
     """The cells of its sequences are free, and nothing more is decoded for it."""
-    backend = Gate()
+    backend = Gate(scripted("word " * 40))
     with Engine(lambda: backend) as engine:
         service = LocalService(Explainer(engine), engine)
         long = ask(options=replace(GREEDY, max_new_tokens=200))
@@ -180,7 +164,7 @@ async def test_a_call_that_is_left_is_dropped_within_a_step(kind: str) -> None:
 
 async def test_a_full_queue_says_so_and_an_engine_that_closes_fails_the_open_calls() -> None:
     """Nobody waits for ever."""
-    backend = Gate()
+    backend = Gate(scripted("word " * 40))
     with Engine(lambda: backend, max_waiting=1) as engine:
         service = LocalService(Explainer(engine), engine)
         calls = [asyncio.create_task(collect(service, ask(n=8, options=replace(GREEDY, max_new_tokens=30)))) for _ in range(4)]

@@ -21,26 +21,11 @@ from edgegen.engine.sampling import Token
 from edgegen.engine.scheduler import plan
 from edgegen.errors import BusyError, EngineError, OptionError, PackError, PromptTooLongError
 from edgegen.slots import END, Control
-from tests.fakes.backend import VOCABULARY, FakeBackend, scripted
+from tests.fakes.backend import VOCABULARY, FakeBackend, Gate, scripted
 
 WAIT_S = 10
 SHORT = SamplingOptions(max_new_tokens=8)
 GREEDY = replace(SHORT, temperature=0)
-
-
-class Gate(FakeBackend):
-    """A fake whose decode waits until it is let through, so that jobs pile up."""
-
-    def __init__(self) -> None:
-        """Closed at first."""
-        super().__init__()
-        self.entered, self.open = threading.Event(), threading.Event()
-
-    def decode(self, batch: Batch) -> Logits:
-        """Wait, then decode."""
-        self.entered.set()
-        assert self.open.wait(WAIT_S)
-        return super().decode(batch)
 
 
 class Broken(FakeBackend):
