@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import tracemalloc
+from math import prod
 from pathlib import Path
 
 import pytest
@@ -39,6 +41,20 @@ def test_f32_computes_what_pytorch_computes(checkpoint: Path, exact: Path) -> No
     """
     worst, mean, same = errors(open_checkpoint(checkpoint), exact)
     assert (worst < 1e-2, mean < 1e-3, same) == (True, True, True)
+
+
+def test_one_tensor_is_in_memory_at_a_time(tmp_path: Path) -> None:
+    """Of sixteen layers it never holds two: a matrix, and the same turned."""
+    opened = open_checkpoint(make_checkpoint(tmp_path / "deep", n_embd=128, n_layer=16))
+    largest = 4 * max(prod(stored.shape) for stored in opened.weights.values())
+    gpt2.write(opened, tmp_path / "first.gguf")  # what is loaded once is there now
+    tracemalloc.start()
+    try:
+        size = gpt2.write(opened, tmp_path / "deep.gguf").stat().st_size
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert size > 30 * largest and peak < 2 * largest + (1 << 20), (size, peak, largest)
 
 
 def test_weights_that_are_not_numbers_are_named(checkpoint: Path, exact: Path) -> None:
