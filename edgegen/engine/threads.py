@@ -1,7 +1,9 @@
 """Decides how many threads the next decode uses. Pure: it is told durations and reads no clock.
 
 Threads of llama.cpp wait for each other by spinning. While another process keeps a core busy, many threads are far slower than
-one, so the governor compares what steps take, goes down by halves, and tries to go up again after a pause.
+one, so the governor compares what steps take, goes down by halves, and tries to go up again after a pause. It adds up what slow
+steps lose and others win (a CUSUM, Page 1954, https://doi.org/10.1093/biomet/41.1-2.100): a few that a short-lived thread of the
+server itself disturbs are no busy machine, however slow they are.
 """
 
 from __future__ import annotations
@@ -16,8 +18,9 @@ _HISTORY, _RECENT = 31, 5  # steps remembered for each size; on one thread, beca
 _ENOUGH = 3  # steps after which the median of many threads means something
 _LEARN, _LEARN_S = 3, 0.3  # steps on one thread, to compare with, fewer where they take so long
 _FIRST_S, _AFRESH_S = 0.2, 20.0  # decoding time with steps of one size after which it is compared, and again
-_PATIENCE, _SOON, _SOON_S = 3, 2, 0.1  # slow steps in a row before going down; fewer where they lost so much time
-_CLEAR = 3.0  # times the limit: one such step ends a try
+_DEBT_S, _DEBT_ON_TRIAL_S = 0.04, 0.02  # more time lost by slow steps than won by others, after which it goes down
+_AT_MOST_S = 0.025  # that one step counts for: a page fault is no busy machine
+_CLEAR, _CLEAR_S = 3.0, 0.1  # times the limit, and seconds beyond it: one such step ends a try
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 2.0, 60.0  # decoding time before more threads are tried again
 _WORTH = 10  # a pause is at least so many times as long as what was lost before it
 _TRUST = 40  # good steps after which a try has worked, and the next pause is the first one again
@@ -51,6 +54,7 @@ class ThreadGovernor:
     """Threads to use while nothing disturbs; at least 1."""
     _level: int = 0
     _slow: int = 0
+    _debt_s: float = 0.0
     _lost_s: float = 0.0
     _good: int = 0
     _learning: int = _LEARN
@@ -88,11 +92,14 @@ class ThreadGovernor:
         usual, single = times.usual(size), self._single.usual(size)
         limits = ([_SLOW * usual] if usual is not None else []) + ([_WORSE * single] if single is not None else [])
         limit = min(limits, default=seconds)
+        self._debt_s = max(0.0, self._debt_s + min(seconds - limit, _AT_MOST_S))
         if seconds > limit:
             self._is_slow(seconds, limit)
             return
         times.add(size, seconds)  # slow steps stay out, or the collapse would become the usual
-        self._slow, self._lost_s, self._good = 0, 0.0, self._good + 1
+        if not self._debt_s:
+            self._slow, self._lost_s = 0, 0.0
+        self._good += 1
         if self._good == _TRUST:
             self._pause_s = _FIRST_PAUSE_S
         left = self._left_s[size] = self._left_s.get(size, _FIRST_S) - seconds
@@ -110,9 +117,9 @@ class ThreadGovernor:
 
     def _is_slow(self, seconds: float, limit: float) -> None:
         self._slow, self._lost_s = self._slow + 1, self._lost_s + seconds - limit
-        on_trial, much = self._good < _TRUST, self._lost_s >= _SOON_S
-        soon = self._slow >= _SOON and (much or on_trial)
-        if self._slow >= _PATIENCE or soon or (on_trial and much and seconds > _CLEAR * limit):
+        on_trial = self._good < _TRUST
+        clear = on_trial and self._lost_s >= _CLEAR_S and seconds > _CLEAR * limit
+        if clear or (self._slow > 1 and self._debt_s >= (_DEBT_ON_TRIAL_S if on_trial else _DEBT_S)):
             pause_s = max(self._pause_s * 2 if on_trial else _FIRST_PAUSE_S, _WORTH * self._lost_s)
             self._pause_s = min(pause_s, _LONGEST_PAUSE_S)
             self._move(1)
@@ -125,4 +132,4 @@ class ThreadGovernor:
 
     def _move(self, by: int) -> None:
         self._level = min(max(self._level + by, 0), self.most.bit_length() - 1)
-        self._slow, self._lost_s, self._waited_s = 0, 0.0, 0.0
+        self._slow, self._debt_s, self._lost_s, self._waited_s = 0, 0.0, 0.0, 0.0

@@ -95,16 +95,15 @@ async def _events(items: Items, answer: Answer, wanted: Wanted) -> AsyncGenerato
     async with aclosing(items):
         for i in range(wanted.call.n):
             yield told(i, {"role": "assistant", "content": None})
+        ends = ""  # one write with the rest
         async for _, item in items:
             if isinstance(item, Ended):
                 answer.ended(item)
-                for i, finish in enumerate(item.finishes):
-                    yield told(i, {}, finish_reason(finish))
+                ends += "".join(told(i, {}, finish_reason(finish)) for i, finish in enumerate(item.finishes))
             else:
                 yield told(item.index, {"content": item.text}, None, item.tokens)
-    if wanted.usage:
-        yield event({**answer.head, "choices": [], **answer.usage()})
-    yield DONE
+    usage = event({**answer.head, "choices": [], **answer.usage()}) if wanted.usage else ""
+    yield ends + usage + DONE
 
 
 def _wanted(body: Mapping[str, Any], state: State, limits: Limits) -> Wanted:

@@ -86,19 +86,21 @@ async def _events(items: Items, answer: Answer, wanted: Wanted, echoes: Sequence
         for index in range(len(offsets)):
             if echo := echoes[index // wanted.n]:
                 yield event({**common, "choices": [_choice(wanted, index, echo, (), 0, None)]})
+        ends = ""  # go with what comes next: a text's end costs one write
         async for number_, item in items:
             at = number_ * wanted.n
             if isinstance(item, Ended):
                 answer.ended(item)
-                for i, finish in enumerate(item.finishes):
-                    yield event({**common, "choices": [_choice(wanted, at + i, "", (), offsets[at + i], finish_reason(finish))]})
+                for i, finish in enumerate(item.finishes, at):
+                    ends += event({**common, "choices": [_choice(wanted, i, "", (), offsets[i], finish_reason(finish))]})
             else:
                 index = at + item.index
-                yield event({**common, "choices": [_choice(wanted, index, item.text, item.tokens, offsets[index], None)]})
+                choice = _choice(wanted, index, item.text, item.tokens, offsets[index], None)
+                yield ends + event({**common, "choices": [choice]})
+                ends = ""
                 offsets[index] += len(item.text)
-    if wanted.usage:
-        yield event({**answer.head, "choices": [], **answer.usage()})
-    yield DONE
+    usage = event({**answer.head, "choices": [], **answer.usage()}) if wanted.usage else ""
+    yield ends + usage + DONE
 
 
 def _choice(wanted: Wanted, index: int, text: str, tokens: Sequence[Token], offset: int, finish: str | None) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 from edgegen.serving import messages
 from edgegen.serving.calls import Written
 
-_GAP_S = 0.004  # between two pieces of a text: no reader sees it, and a small model writes several tokens in it
+_GAP_S = 0.016  # between two pieces of a text: a screen's picture; each wake takes a core from threads that wait for each other
 
 
 class Outbox:

@@ -140,3 +140,16 @@ def test_what_one_thread_takes_is_learnt_anew() -> None:
     run(governor, 3, lambda threads, tokens: 0.3 / threads, (8,))
     used = run(governor, 40, lambda threads, tokens: 0.16 if threads > 1 else 0.02, (8,))
     assert share(used[-200:], 1) > 0.9
+
+
+@pytest.mark.parametrize("length", [3, 5])
+def test_short_disturbances_of_short_steps_are_borne(length: int) -> None:
+    """A server's own threads wake up for every text: some steps in a row are slow, and two threads are still better."""
+    at = 0
+
+    def served(threads: int, tokens: int) -> float:
+        nonlocal at
+        at += 1
+        return 0.00075 if threads == 1 else 0.0015 if at % 40 < length else 0.0005
+
+    assert share(run(ThreadGovernor(2), 10, served), 2) > 0.95
