@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     search.add_argument("--trials", type=int, default=20, help="those of an earlier call count; default: %(default)s")
     search.add_argument("--kinds", default="lora", help="of adapters to try; default: %(default)s")
     search.add_argument("--losses", default="none", help="to try, of none, fgm, rdrop; default: %(default)s")
+    search.add_argument("--augments", help="to try, those joined by + together: none,order,order+dropout; default: --augment's")
     prefer.add_arguments(stages.add_parser("prefer", help="learn from feedback which texts people prefer, or by a reward"))
     drafts = stages.add_parser("drafts", help="make the draft table of a pack that has none, for `edgegen pack build --add`")
     drafts.add_argument("--pack", type=Path, help="whose model it is for; default: the active one, else the bundled one")
@@ -61,6 +62,8 @@ def _add_tuning(parser: argparse.ArgumentParser, out: Path) -> None:
     parser.add_argument("--adversarial", default="none", help="none, fgm or rdrop; default: %(default)s")
     parser.add_argument("--strength", type=float, default=1.0, help="of fgm or rdrop; default: %(default)s")
     parser.add_argument("--mixing", type=float, default=1.0, help="temperature of the mix of tasks; default: %(default)s")
+    parser.add_argument("--augment", default="none", help="changed copies: some of plans,dropout,order,synonyms")
+    parser.add_argument("--copies", type=int, default=1, help="of a pair, with --augment, at most; default: %(default)s")
     parser.add_argument("--patience", type=int, default=0, help="evaluations without gain after which it ends; default: none")
     parser.add_argument("--evaluate-every", type=int, help="steps between evaluations and checkpoints; default: at the end")
     parser.add_argument("--checkpointing", action="store_true", help="less memory, a third slower")
@@ -162,7 +165,8 @@ def _search(args: argparse.Namespace) -> int:
     except ImportError as error:
         raise _missing(error) from error
     train, held = _pairs(args)
-    space = search.Space(kinds=args.kinds.split(","), adversarial=args.losses.split(","))
+    augments = (args.augments or args.augment.replace(",", "+")).split(",")
+    space = search.Space(kinds=args.kinds.split(","), adversarial=args.losses.split(","), augments=augments)
     found = search.search(args.base, train, held, args.out, _options(args), trials=args.trials, space=space, say=say)
     say(f"{found.finished} trials finished, {found.pruned} pruned; the best has loss {found.loss:.4f} on the pairs held out")
     say("tune with it: edgegen train lora --options FILE")
@@ -181,6 +185,7 @@ def _pairs(args: argparse.Namespace) -> tuple[list[Any], list[Any]]:
 
 
 def _options(args: argparse.Namespace) -> Any:
+    from edgegen.train import augment
     from edgegen.train.fit import FitOptions
     from edgegen.train.lora import LoraOptions
 
@@ -190,4 +195,5 @@ def _options(args: argparse.Namespace) -> Any:
         checkpointing=args.checkpointing, warmup=max(1, args.steps // 20), save_every=args.evaluate_every or args.steps,
     )  # fmt: skip
     alpha = 2.0 * args.rank if args.alpha is None else args.alpha
-    return LoraOptions(args.kind, args.rank, alpha, args.dropout, tuple(args.targets.split(",")), fit)
+    ways = augment.parse(args.augment)
+    return LoraOptions(args.kind, args.rank, alpha, args.dropout, tuple(args.targets.split(",")), ways, args.copies, fit)

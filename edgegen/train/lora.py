@@ -25,7 +25,7 @@ from convert.restore import restore
 from edgegen import pack
 from edgegen.errors import ConvertError, DataError, NotFoundError, OptionError, UsageError
 from edgegen.pack.manifest import PROVENANCE
-from edgegen.train import kinds, tokenizer
+from edgegen.train import augment, kinds, tokenizer
 from edgegen.train.dataset import Encoder, PairDataset, draft_table
 from edgegen.train.fit import FitOptions, curve, fit
 from edgegen.train.kinds import KINDS, Kind
@@ -53,6 +53,10 @@ class LoraOptions:
     """Share of the adapter's inputs left out while training; in [0, 1)."""
     targets: tuple[str, ...] = TARGETS
     """The matrices that get an adapter, of c_attn, c_proj and c_fc."""
+    augment: tuple[str, ...] = ()
+    """In which ways copies of the pairs are changed; see `augment`. Empty makes none."""
+    copies: int = 1
+    """Copies of a pair at most; at least 1."""
     fit: FitOptions = field(default_factory=_default_fit)
     """Steps, batches, rate."""
 
@@ -70,6 +74,9 @@ class LoraOptions:
             raise OptionError(f"dropout must be in [0, 1), got {self.dropout}")
         if not self.targets or not set(self.targets) <= set(TARGETS):
             raise OptionError(f"targets must be some of {', '.join(TARGETS)}, got {', '.join(self.targets) or 'none'}")
+        augment.check_names(self.augment)
+        if self.copies < 1:
+            raise OptionError(f"copies must be at least 1, got {self.copies}")
 
 
 def from_json(path: Path) -> LoraOptions:
@@ -78,7 +85,8 @@ def from_json(path: Path) -> LoraOptions:
         raise NotFoundError(f"There is no file {path}. `edgegen train search` writes best.json into its folder.")
     try:
         found = json.loads(path.read_text("utf-8"))["options"]
-        return LoraOptions(**found | {"targets": tuple(found["targets"]), "fit": FitOptions(**found["fit"])})
+        lists = {name: tuple(found[name]) for name in ("targets", "augment") if name in found}
+        return LoraOptions(**found | lists | {"fit": FitOptions(**found["fit"])})
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} holds no options: {error}. `edgegen train search` writes such a file.") from None
 
@@ -101,14 +109,15 @@ def tune(base: str, train: Iterable[Pair], valid: Iterable[Pair], out: Path, opt
     ConvertError, PackError, StorageError.
     """
     options = options or LoraOptions()
-    train = list(train)
+    train, valid = list(train), list(valid)
     together = PartialState(cpu=not torch.cuda.is_available())  # alone but where `torchrun` has started several processes
     with together.main_process_first():
         claim(out, base, train, options)
         folder = prepare_base(base, out / "base")
     checkpoint = open_checkpoint(folder)
     encoder, context = Encoder(checkpoint.tokenizer), checkpoint.model.config.n_positions
-    sets = PairDataset(encoder, train, context), PairDataset(encoder, valid, context)
+    more = augment.augmented(train, options.augment, options.copies, options.fit.seed, valid)
+    sets = PairDataset(encoder, more, context), PairDataset(encoder, valid, context)
     if not len(sets[0]):
         raise DataError(
             f"None of the pairs fits the {context} tokens of {base} ({sets[0].too_long} are too long). Give shorter pairs."
@@ -119,7 +128,10 @@ def tune(base: str, train: Iterable[Pair], valid: Iterable[Pair], out: Path, opt
     log = fit(model, checkpoint.tokenizer, sets[0], held, out / "steps", options.fit, extra)
     tuned = Tuned(out / "adapter", None if options.kind == "prefix" else out / "merged", folder, log)
     if together.is_main_process:
-        made = {"base": Path(base).name, "pairs": len(sets[0]), "options": asdict(options), "log": curve(log)}
+        made = {
+            "base": Path(base).name, "pairs": len(sets[0]), "copies": len(more) - len(train), "options": asdict(options),
+            "log": curve(log),
+        }  # fmt: skip
         (out / PROVENANCE).write_text(json.dumps(made, indent=1) + "\n", "utf-8")
         save(model, checkpoint.tokenizer, tuned.adapter)
         if tuned.merged is not None:

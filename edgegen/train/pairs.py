@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,16 +18,28 @@ _EVERY = 20
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A request and a text for it; `text` writes slots as `<|vN|>`. `original` is what a person wrote, to measure against."""
+    """A request and a text for it; `text` writes slots as `<|vN|>`. `original` is what a person wrote, to measure against.
+
+    `copy_of` is the digest of the pair that this one was made from, where it was: it never measures, and never teaches where
+    that one measures.
+    """
 
     request: Request
     text: str
     original: str | None = None
+    copy_of: str | None = None
+
+    @property
+    def digest(self) -> str:
+        """What tells request and text from others, as 16 hexadecimal digits."""
+        said = json.dumps({**request_to_json(self.request), "text": self.text}, sort_keys=True)
+        return hashlib.sha256(said.encode()).hexdigest()[:16]
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON object."""
-        original = {} if self.original is None else {"original": self.original}
-        return {**request_to_json(self.request), "text": self.text, **original}
+        more = {"original": self.original, "copy_of": self.copy_of}
+        known = {key: value for key, value in more.items() if value is not None}
+        return {**request_to_json(self.request), "text": self.text, **known}
 
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> Pair:
@@ -35,7 +48,8 @@ class Pair:
             raise DataError("A pair lacks `text`. Each line needs task, lang, sections and text.")
         if not isinstance(raw.get("original"), str | None):
             raise DataError("A pair's `original` is no string. Give the text as a person wrote it, or leave it out.")
-        return cls(request_from_json(raw), raw["text"], raw.get("original"))
+        copy_of = raw.get("copy_of")
+        return cls(request_from_json(raw), raw["text"], raw.get("original"), None if copy_of is None else str(copy_of))
 
 
 def read(path: Path) -> Iterator[Pair]:
@@ -56,9 +70,16 @@ def _parse(line: bytes, where: str) -> Pair:
 
 
 def split(found: Sequence[Pair]) -> tuple[list[Pair], list[Pair]]:
-    """Pairs to learn from, and every twentieth, which only measures; where there is but one it is both."""
-    held = list(found[::_EVERY])
-    return [pair for at, pair in enumerate(found) if at % _EVERY] or held, held
+    """Pairs to learn from, and every twentieth, which only measures; where there is but one it is both.
+
+    Copies are not counted: they teach, but for those of pairs that measure, which are left out.
+    """
+    own = [at for at, pair in enumerate(found) if pair.copy_of is None]
+    measured = set(own[::_EVERY])
+    held = [found[at] for at in sorted(measured)]
+    apart = {pair.digest for pair in held}
+    learnt = [pair for at, pair in enumerate(found) if at not in measured and pair.copy_of not in apart]
+    return learnt or held, held
 
 
 def write(path: Path, pairs: Iterable[Pair]) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,7 +22,7 @@ from transformers import TrainerCallback
 from convert.checkpoint import open_checkpoint
 from convert.output import whole
 from edgegen.errors import DataError, OptionError
-from edgegen.train import kinds, lora
+from edgegen.train import augment, kinds, lora
 from edgegen.train.dataset import Encoder, PairDataset
 from edgegen.train.fit import fit
 from edgegen.train.lora import LoraOptions
@@ -42,6 +43,13 @@ class Space:
     rates: tuple[float, float] = (1e-4, 1e-2)
     dropouts: tuple[float, float] = (0.0, 0.2)
     adversarial: Sequence[str] = ("none",)
+    augments: Sequence[str] = (augment.NONE,)
+    """Ways to change copies, several joined by `+`; see `augment.parse`."""
+
+    def __post_init__(self) -> None:
+        """Check the names. Raises OptionError."""
+        for ways in self.augments:
+            augment.parse(ways)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +76,19 @@ def search(
     folder = lora.prepare_base(base, out / "base")
     opened = open_checkpoint(folder)
     encoder, context = Encoder(opened.tokenizer), opened.config.n_positions
-    sets = PairDataset(encoder, train, context), PairDataset(encoder, valid, context)
-    if not len(sets[0]) or not len(sets[1]):
+    held = PairDataset(encoder, valid, context)
+
+    @cache
+    def learnt(ways: tuple[str, ...]) -> PairDataset:
+        return PairDataset(encoder, augment.augmented(train, ways, usual.copies, usual.fit.seed, valid), context)
+
+    if not len(learnt(())) or not len(held):
         raise DataError("A search needs pairs to learn and pairs that are held out, and one of them has none. Give more pairs.")
     study = _study(out, usual.fit.seed)
 
     def objective(trial: optuna.Trial) -> float:
         options = _sampled(trial, space or Space(), usual)
-        loss = _loss(folder, sets, options, trial)
+        loss = _loss(folder, (learnt(options.augment), held), options, trial)
         say(f"trial {trial.number}: loss {loss:.4f}, {json.dumps(trial.params)}")
         return loss
 
@@ -103,7 +116,8 @@ def _sampled(trial: Any, space: Space, usual: LoraOptions) -> LoraOptions:
     )
     alpha = rank * trial.suggest_categorical("scale", list(space.scales))
     dropout = trial.suggest_float("dropout", *space.dropouts)
-    return replace(usual, kind=kind, rank=rank, alpha=alpha, dropout=dropout, fit=fit_options)
+    ways = augment.parse(trial.suggest_categorical("augment", list(space.augments)))
+    return replace(usual, kind=kind, rank=rank, alpha=alpha, dropout=dropout, augment=ways, fit=fit_options)
 
 
 def _loss(folder: Path, sets: tuple[PairDataset, PairDataset], options: LoraOptions, trial: optuna.Trial) -> float:

@@ -32,15 +32,19 @@ def pairs(task: str, lang: Lang, split: Split, count: int, seed: int) -> Iterato
 
 
 def _pair(task: str, lang: Lang, split: Split, rng: Random) -> Pair | None:
-    handler = tasks.get(task)
-    if handler.choices:
+    if tasks.get(task).choices:
         return _category(World(rng, lang, split), task)
-    request = _SCENES[task](World(rng, lang, split), task)
+    return written(_SCENES[task](World(rng, lang, split), task), rng)
+
+
+def written(request: Request, rng: Random) -> Pair | None:
+    """A request with a text by its task's plans; None where none fits its facts and is true, or it tells too little."""
+    handler = tasks.get(request.task)
     try:
         prompt = handler.prompt(request)
     except DataError:  # a scene with too many values for the slots
         return None
-    segments = plans.compose(plans.load(task, lang), prompt, rng)
+    segments = plans.compose(plans.load(request.task, request.lang), prompt, rng)
     if segments is None:
         return None
     verdict = grounding.check(segments, prompt, handler)
