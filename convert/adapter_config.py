@@ -27,26 +27,27 @@ _NAMES = {
 }  # fmt: skip
 
 
-def check(adapter: Path) -> None:
-    """Raise NotFoundError without a config, ConvertError for one that is broken or asks for more than LoRA."""
+AS_GGUF = "It cannot become a GGUF adapter. Merge it into its base instead: edgegen convert BASE --adapter FOLDER."
+
+
+def check(adapter: Path, advice: str = AS_GGUF) -> None:
+    """Raise NotFoundError without a config, ConvertError for one that is broken or is more than LoRA; it ends with `advice`."""
     config = read(adapter)
     kind, alpha, start = config.get("peft_type"), config.get("lora_alpha"), config.get("init_lora_weights")
     if kind != "LORA":
-        raise refused(adapter, f"it is of type {kind!r} and not 'LORA'")
+        raise refused(adapter, f"it is of type {kind!r} and not 'LORA'", advice)
     for key, value in config.items():
         if key not in _KNOWN and value not in _NONE:
-            raise refused(adapter, f"it has {_NAMES.get(key, 'more than LoRA')}: {key} is {value!r}")
+            raise refused(adapter, f"it has {_NAMES.get(key, 'more than LoRA')}: {key} is {value!r}", advice)
     if start not in _STARTS:
-        raise refused(adapter, f"init_lora_weights is {start!r}, which changes the base's own weights")
+        raise refused(adapter, f"init_lora_weights is {start!r}, which changes the base's own weights", advice)
     if not all([alpha, *(config.get("alpha_pattern") or {}).values()]):
         raise ConvertError(f"{adapter}: an alpha is 0, so that part of the adapter changes nothing. Give another adapter.")
 
 
-def refused(adapter: Path, what: str) -> ConvertError:
+def refused(adapter: Path, what: str, advice: str = AS_GGUF) -> ConvertError:
     """The error for an adapter that can only be merged."""
-    return ConvertError(
-        f"{adapter} cannot become a GGUF adapter: {what}. Merge it into its base instead: edgegen convert BASE --adapter FOLDER."
-    )
+    return ConvertError(f"{adapter}: {what}. {advice}")
 
 
 def read(adapter: Path) -> dict[str, Any]:

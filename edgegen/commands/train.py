@@ -1,4 +1,4 @@
-"""Write the corpus, make pairs of your own texts, train the bundled base, tune a base, learn from feedback, make draft tables."""
+"""Corpus, pairs of your own texts, the bundled base, tuning, search, feedback, fusion, draft tables: a stage each."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgegen.commands import _distill as distill
+from edgegen.commands import _fuse as fuse
 from edgegen.commands import _prefer as prefer
 from edgegen.commands import _prepare as prepare
 from edgegen.errors import DataError, MissingExtraError
@@ -37,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     search.add_argument("--losses", default="none", help="to try, of none, fgm, rdrop; default: %(default)s")
     search.add_argument("--augments", help="to try, those joined by + together: none,order,order+dropout; default: --augment's")
     prefer.add_arguments(stages.add_parser("prefer", help="learn from feedback which texts people prefer, or by a reward"))
+    fuse.add_arguments(stages.add_parser("fuse", help="make one adapter of several on the same base"))
     drafts = stages.add_parser("drafts", help="make the draft table of a pack that has none, for `edgegen pack build --add`")
     drafts.add_argument("--pack", type=Path, help="whose model it is for; default: the active one, else the bundled one")
     drafts.add_argument("--corpus", type=Path, default=Path("runs/bundled/corpus"), help="folder; default: %(default)s")
@@ -74,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the stage."""
     known = {
         "corpus": _corpus, "prepare": prepare.run, "prefer": prefer.run, "distill": distill.run, "base": _base,
-        "lora": _lora, "search": _search, "drafts": _drafts,
+        "lora": _lora, "search": _search, "fuse": fuse.run, "drafts": _drafts,
     }  # fmt: skip
     return known[args.stage](args)
 
