@@ -12,7 +12,7 @@ from edgegen.commands import _distill as distill
 from edgegen.commands import _fuse as fuse
 from edgegen.commands import _prefer as prefer
 from edgegen.commands import _prepare as prepare
-from edgegen.errors import DataError, MissingExtraError
+from edgegen.errors import DataError, MissingExtraError, UsageError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,6 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     search.add_argument("--kinds", default="lora", help="of adapters to try; default: %(default)s")
     search.add_argument("--losses", default="none", help="to try, of none, fgm, rdrop; default: %(default)s")
     search.add_argument("--augments", help="to try, those joined by + together: none,order,order+dropout; default: --augment's")
+    ablate = stages.add_parser("ablate", help="what each option brings: variants compared on the pairs held out")
+    _add_tuning(ablate, Path("runs/ablation"))
+    ablate.add_argument("--vary", action="append", required=True, metavar="NAME=VALUE,VALUE", help="an option and what to try")
+    ablate.add_argument("--valid", type=Path, help="JSONL of pairs that measure; default: every twentieth of --data")
     prefer.add_arguments(stages.add_parser("prefer", help="learn from feedback which texts people prefer, or by a reward"))
     fuse.add_arguments(stages.add_parser("fuse", help="make one adapter of several on the same base"))
     drafts = stages.add_parser("drafts", help="make the draft table of a pack that has none, for `edgegen pack build --add`")
@@ -64,7 +68,7 @@ def _add_tuning(parser: argparse.ArgumentParser, out: Path) -> None:
     parser.add_argument("--adversarial", default="none", help="none, fgm or rdrop; default: %(default)s")
     parser.add_argument("--strength", type=float, default=1.0, help="of fgm or rdrop; default: %(default)s")
     parser.add_argument("--mixing", type=float, default=1.0, help="temperature of the mix of tasks; default: %(default)s")
-    parser.add_argument("--augment", default="none", help="changed copies: some of plans,dropout,order,synonyms")
+    parser.add_argument("--augment", default="none", help="changed copies: some of plans,dropout,order,synonyms,facts")
     parser.add_argument("--copies", type=int, default=1, help="of a pair, with --augment, at most; default: %(default)s")
     parser.add_argument("--patience", type=int, default=0, help="evaluations without gain after which it ends; default: none")
     parser.add_argument("--evaluate-every", type=int, help="steps between evaluations and checkpoints; default: at the end")
@@ -76,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the stage."""
     known = {
         "corpus": _corpus, "prepare": prepare.run, "prefer": prefer.run, "distill": distill.run, "base": _base,
-        "lora": _lora, "search": _search, "fuse": fuse.run, "drafts": _drafts,
+        "lora": _lora, "search": _search, "ablate": _ablate, "fuse": fuse.run, "drafts": _drafts,
     }  # fmt: skip
     return known[args.stage](args)
 
@@ -173,6 +177,20 @@ def _search(args: argparse.Namespace) -> int:
     say(f"{found.finished} trials finished, {found.pruned} pruned; the best has loss {found.loss:.4f} on the pairs held out")
     say("tune with it: edgegen train lora --options FILE")
     sys.stdout.write(f"{args.out / search.BEST}\n")
+    return 0
+
+
+def _ablate(args: argparse.Namespace) -> int:
+    try:
+        from edgegen.train import ablate, pairs
+    except ImportError as error:
+        raise _missing(error) from error
+    if bad := [given for given in args.vary if "=" not in given]:
+        raise UsageError(f"--vary {bad[0]}: write NAME=VALUE,VALUE, for example --vary augment=order,dropout.")
+    vary = {name: values.split(",") for name, values in (given.split("=", 1) for given in args.vary)}
+    train, held = _pairs(args) if args.valid is None else (list(pairs.read(args.data)), list(pairs.read(args.valid)))
+    sys.stdout.write(ablate.table(ablate.ablate(args.base, train, held, args.out, _options(args), vary, say)))
+    say(f"as data: {args.out / ablate.REPORT}")
     return 0
 
 

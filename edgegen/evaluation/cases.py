@@ -89,14 +89,18 @@ def references(case: Case) -> list[Told]:
     return [replace(t, text=own.original or t.text) for t, own in zip(found, case.references, strict=True)]
 
 
-def prompted(request: Request, text: str) -> tuple[Prompt, list[Segment]]:
-    """The prompt that shows what a text with slots tells, and the text on it: what a model learns from, and is measured on."""
+def prompted(request: Request, text: str, rng: Random | None = None) -> tuple[Prompt, list[Segment]]:
+    """The prompt that shows what a text with slots tells, and the text on it: what a model learns from, and is measured on.
+
+    `rng` draws another order of the facts of each section than that of telling.
+    """
     task = tasks.get(request.task)
     prompt = task.prompt(request)
     segments = slots.parse(text, prompt)
     if task.choices:
         return prompt, segments
     plan = selection.told(segments, request, grounding.claimed(segments, prompt, task), task.given)
+    plan = plan if rng is None else tuple(tuple(rng.sample(facts, len(facts))) for facts in plan)
     shown = selection.prompt(request, plan)
     return shown, selection.moved(segments, shown)
 

@@ -16,7 +16,6 @@ from edgegen import licensing, slots, tasks
 from edgegen.decode import ends_clause, ends_sentence
 from edgegen.engine.ngrams import NGrams
 from edgegen.errors import DataError
-from edgegen.evaluation.cases import prompted
 from edgegen.licensing import Ends, Features, Table
 from edgegen.slots import END, SPECIALS, Prompt, Segment
 from edgegen.train import ngrams
@@ -78,7 +77,7 @@ class Encoder:
 
     def told(self, pair: Pair) -> tuple[Prompt, list[Segment]]:
         """The prompt that shows what a pair's text tells, and the text on it."""
-        return prompted(pair.request, pair.text)
+        return pair.prompted()
 
 
 class PairDataset(Dataset[Example]):

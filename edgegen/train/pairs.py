@@ -7,10 +7,13 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from edgegen.domain import Request
 from edgegen.errors import DataError, EdgegenError, NotFoundError
+from edgegen.evaluation import cases
+from edgegen.slots import Prompt, Segment
 from edgegen.wire import request_from_json, request_to_json
 
 _EVERY = 20
@@ -21,19 +24,24 @@ class Pair:
     """A request and a text for it; `text` writes slots as `<|vN|>`. `original` is what a person wrote, to measure against.
 
     `copy_of` is the digest of the pair that this one was made from, where it was: it never measures, and never teaches where
-    that one measures.
+    that one measures. `shown` draws the order of the facts in its prompt; None shows them in the order of telling.
     """
 
     request: Request
     text: str
     original: str | None = None
     copy_of: str | None = None
+    shown: int | None = None
 
     @property
     def digest(self) -> str:
         """What tells request and text from others, as 16 hexadecimal digits."""
         said = json.dumps({**request_to_json(self.request), "text": self.text}, sort_keys=True)
         return hashlib.sha256(said.encode()).hexdigest()[:16]
+
+    def prompted(self) -> tuple[Prompt, list[Segment]]:
+        """The prompt that shows what the text tells, and the text on it."""
+        return cases.prompted(self.request, self.text, None if self.shown is None else Random(self.shown))
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON object."""

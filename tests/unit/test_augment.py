@@ -15,7 +15,7 @@ from edgegen import claims, explain, slots, tasks
 from edgegen.domain import LANGS, Fact, Kind, Lang, Request, Section
 from edgegen.errors import OptionError
 from edgegen.train import augment, pairs
-from edgegen.train.augment import check, dropout, order, parts, plans, synonyms
+from edgegen.train.augment import check, dropout, facts, order, parts, plans, synonyms
 from edgegen.train.corpus import generate
 from edgegen.train.pairs import Pair
 
@@ -129,6 +129,15 @@ def test_lists_of_synonyms_claim_the_same(lang: Lang) -> None:
         assert len(set(group.words)) > 1 and all(phrase == phrase.lower() for phrase in group.words)
 
 
+def test_facts_are_shown_in_another_order() -> None:
+    """The prompt shows what it showed, in many orders, and the text stays."""
+    made = [facts.change(PROSE, Random(seed)) for seed in range(30)]
+    prompts = {tuple(m.prompted()[0].plan[0]) for m in made if m}
+    assert len(prompts) > 10 and {frozenset(plan) for plan in prompts} == {frozenset(PROSE.prompted()[0].plan[0])}
+    assert {m.text for m in made if m} == {PROSE.text}
+    assert len(augment.augmented([PROSE], ["facts"], 1, 0)) == 2
+
+
 def test_plans_write_anew() -> None:
     """Another text for the same facts, where the task has plans."""
     made = next(m for seed in range(20) if (m := plans.change(PROSE, Random(seed))))
@@ -147,9 +156,8 @@ def test_truth_is_kept(which: tuple[str, Lang], seed: int, ways: list[str]) -> N
     prompt = task.prompt(made.request)
     if not task.choices:
         assert explain.check(slots.parse(made.text, prompt), prompt, task)[0] == ()
-    facts = [list(section) for section in of.request.sections]
     for section in made.request.sections:
-        assert any(set(section.facts) <= set(there) for there in facts)
+        assert any(set(section.facts) <= set(there.facts) for there in of.request.sections)
 
 
 def test_what_is_untrue_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,5 +201,5 @@ def test_copies_in_a_file_stay_with_their_pair(tmp_path: Path) -> None:
 def test_names_and_ranges() -> None:
     """Unknown ways are refused by name, wherever they are given."""
     assert augment.parse("none") == () and augment.parse("order+plans,dropout") == ("order", "plans", "dropout")
-    with pytest.raises(OptionError, match="order, synonyms, got 'oder'"):
+    with pytest.raises(OptionError, match="synonyms, facts, got 'oder'"):
         augment.parse("oder")

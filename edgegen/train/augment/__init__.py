@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from random import Random
 
 from edgegen.errors import OptionError
-from edgegen.train.augment import check, dropout, order, plans, synonyms
+from edgegen.train.augment import check, dropout, facts, order, plans, synonyms
 from edgegen.train.pairs import Pair
 from edgegen.train.prepare import duplicates
 from edgegen.train.prepare.options import PrepareOptions
@@ -18,6 +18,7 @@ from edgegen.train.prepare.options import PrepareOptions
 NONE = "none"
 WAYS: Mapping[str, Callable[[Pair, Random], Pair | None]] = {
     "plans": plans.change, "dropout": dropout.change, "order": order.change, "synonyms": synonyms.change,
+    "facts": facts.change,
 }  # fmt: skip
 """By name, in the order in which they are applied."""
 _TRIES = 3

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from edgegen import grounding, safety, slots, tasks
-from edgegen.evaluation import cases
 from edgegen.train.pairs import Pair
 from edgegen.train.prepare import matching, texts
 
@@ -21,5 +20,5 @@ def faults(pair: Pair) -> frozenset[tuple[str, str]]:
 
 def seen(pair: Pair) -> tuple[str, str]:
     """What the model sees of a pair: the prompt, and the text."""
-    prompt, segments = cases.prompted(pair.request, pair.text)
+    prompt, segments = pair.prompted()
     return repr(prompt.pieces), matching.written(segments)
