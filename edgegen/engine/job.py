@@ -55,6 +55,9 @@ class Job:
     """Whose turn it is first."""
     draft: bool = True
     """Whether tokens may be drafted where it pays; the texts are the same without."""
+    fresh: bool = False
+    """Nothing is shared with the prompts before, and a cache that nobody else uses is emptied first. Without drafts too, a job
+    that runs alone then makes the very same calls each time: the same seed gives the same text to the last bit."""
 
     def __post_init__(self) -> None:
         """Check what does not depend on the model. Raises OptionError."""

@@ -213,7 +213,7 @@ class Worker:
 
     def _room(self, ticket: Ticket) -> Admission | None:
         job = ticket.job
-        return self._cache.admit(job.prompt, job.n, text_cells(job), batch=job.priority == "batch")
+        return self._cache.admit(job.prompt, job.n, text_cells(job), batch=job.priority == "batch", fresh=job.fresh)
 
     def _start(self, ticket: Ticket, admission: Admission) -> None:
         self._apply(admission.calls)

@@ -43,10 +43,11 @@ def complete(
 ) -> Complete:
     """The call that a body asks for. Raises BodyError."""
     most = max(state.most_texts, 1)
+    options = _sampling(body, new_tokens)
     return Complete(
         prompt,
         n=number(body, "n", 1, 1, most, whole=True),
-        options=_sampling(body, new_tokens),
+        options=options,
         stops=_stops(body),
         logprobs=logprobs,
         bias=_bias(body, state.n_vocab),
@@ -56,6 +57,7 @@ def complete(
         whole=not field(body, "stream", bool, False),
         deadline_s=limits.generation_s,
         priority=priority(body, "shopper"),
+        fresh=body.get("seed") is not None and options.temperature > 0,
     )  # fmt: skip
 
 

@@ -65,6 +65,8 @@ class Complete:
     deadline_s: float | None = None
     """Seconds after which the texts end with what they have."""
     priority: Priority = "shopper"
+    fresh: bool = False
+    """Write the very same texts again where nothing else is written meanwhile: no drafts, nothing of the cache."""
 
 
 @dataclass(frozen=True, slots=True)

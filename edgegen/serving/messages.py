@@ -70,7 +70,7 @@ def explain_from_json(raw: Mapping[str, Any]) -> Explain:
     return Explain(wire.request_from_json(raw["request"]), ExplainOptions(**raw["options"]), raw["priority"])
 
 
-_PLAIN = ("n", "logprobs", "grammar", "ignore_end", "write_controls", "whole", "deadline_s", "priority")
+_PLAIN = ("n", "logprobs", "grammar", "ignore_end", "write_controls", "whole", "deadline_s", "priority", "fresh")
 
 
 def complete_to_json(call: Complete) -> dict[str, Any]:

@@ -207,6 +207,7 @@ class _Completing:
         return Job(
             ids, call.n, options, self._runner.allow(call), stop_ids, on_token=self._on_token, deadline_s=call.deadline_s,
             logprobs=call.logprobs, bias=call.bias, grammar=call.grammar, priority=call.priority,
+            draft=not call.fresh, fresh=call.fresh,
         )  # fmt: skip
 
     def _on_token(self, candidate: int, token: Chosen) -> bool:

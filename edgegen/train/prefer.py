@@ -30,7 +30,7 @@ from edgegen.train.dpo import Row
 from edgegen.train.fit import FitOptions
 from edgegen.train.lora import LoraOptions
 from edgegen.train.pairs import Pair
-from edgegen.train.preferences import Gathered, Preference
+from edgegen.train.preferences import TEACHES, Gathered, Preference, Teach
 from edgegen.train.reward import Reward
 
 REPORT = "report.json"
@@ -56,6 +56,8 @@ class PreferOptions:
     """Texts of a request: to choose among, and to measure by; 2 to 16."""
     measured: int = 200
     """Held-out requests for which texts are written before and after; at least 1."""
+    teach: Teach = "truth"
+    """What the best of n texts is better by: it is true and the other is not, or any part of the reward."""
 
     def __post_init__(self) -> None:
         """Check the ranges. Raises OptionError."""
@@ -65,6 +67,8 @@ class PreferOptions:
             raise OptionError("Preferences have a loss of their own. Set adversarial to none.")
         if not self.beta > 0 or not self.anchor >= 0:
             raise OptionError(f"beta must be above 0 and anchor at least 0, got {self.beta} and {self.anchor}")
+        if self.teach not in TEACHES:
+            raise OptionError(f"teach must be one of {', '.join(TEACHES)}, got {self.teach!r}")
         if not 2 <= self.n <= 16 or self.measured < 1:
             raise OptionError(f"n must be in [2, 16] and measured at least 1, got {self.n} and {self.measured}")
 
@@ -173,10 +177,10 @@ def _writer(checkpoint: Checkpoint, path: Path) -> Iterator[Explainer]:
 
 def _best_of_n(explainer: Explainer, request: Request, options: PreferOptions, into: Gathered) -> None:
     made = _drafts(explainer, request, options.n)
-    found = preferences.from_candidates(made.prompt, made.candidates)
+    found = preferences.from_candidates(made.prompt, made.candidates, options.teach)
     into.found += found
     if not found:
-        into.left["candidates of the same reward"] += 1
+        into.left["candidates all true, or all untrue" if options.teach == "truth" else "candidates of the same reward"] += 1
 
 
 def _drafts(explainer: Explainer, request: Request, n: int) -> Explanation:

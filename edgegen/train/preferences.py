@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product
+from typing import Literal, get_args
 
 from edgegen import grounding, selection, slots, tasks, wire
 from edgegen.domain import Fact, Request
@@ -20,6 +21,8 @@ from edgegen.train import reward
 from edgegen.train.pairs import Pair
 from edgegen.train.prepare import matching
 
+Teach = Literal["truth", "reward"]
+TEACHES: tuple[Teach, ...] = get_args(Teach)
 GAP = 0.05
 """Two candidates whose rewards are nearer than this are as good as each other."""
 _WORSE = 2  # candidates that the best one is set against
@@ -101,15 +104,23 @@ def _liked(entry: Entry) -> bool | None:
     return None if not kinds else kinds[-1] in ("accepted", "up")
 
 
-def from_candidates(prompt: Prompt, candidates: Sequence[list[Segment] | None]) -> list[Preference]:
-    """The best candidate on a prompt, the first of several, over the two worst that are text, where their rewards differ."""
-    valued = ((reward.of(segments, prompt).total, segments) for segments in candidates if segments)
-    ranked = sorted(valued, key=lambda one: -one[0])
+def from_candidates(prompt: Prompt, candidates: Sequence[list[Segment] | None], teach: Teach = "truth") -> list[Preference]:
+    """The best candidate on a prompt, the first of several, over the two worst that are text.
+
+    The worse ones say something untrue; with `teach` "reward" it is enough that their rewards differ by more than GAP.
+    """
+    valued = ((reward.of(segments, prompt), segments) for segments in candidates if segments)
+    ranked = sorted(valued, key=lambda one: -one[0].total)
     request = prompt.request
     full = tasks.get(request.task).prompt(request)
     texts = [(worth, matching.written(selection.moved(segments, full))) for worth, segments in ranked]
-    worse = dict.fromkeys(text for worth, text in reversed(texts) if worth < texts[0][0] - GAP)
-    return [Preference(request, texts[0][1], text, "best of n by reward") for text in list(worse)[:_WORSE]]
+    best = ranked[0][0].total if ranked else 0.0
+    worse = dict.fromkeys(
+        text
+        for worth, text in reversed(texts)
+        if worth.total < best - GAP and (teach == "reward" or not worth.grounded)
+    )
+    return [Preference(request, texts[0][1], text, f"best of n by {teach}") for text in list(worse)[:_WORSE]]
 
 
 def placed(one: Preference) -> tuple[Prompt, list[Segment], list[Segment]]:

@@ -164,6 +164,17 @@ def test_same_seed_same_text(engine: Engine) -> None:
     assert len({c.tokens for c in first}) == 3
 
 
+def test_same_seed_same_text_on_a_used_cache(engine: Engine) -> None:
+    """To the last bit for a fresh job: what others wrote before, and where in the cache, makes no difference."""
+    prompts = [engine.encode([text]) for text in ("a red cup", "the chair", "木桌", "a red cap", "quiet and small")]
+    options = [SamplingOptions(max_new_tokens=40, seed=i) for i in range(len(prompts))]
+    jobs = [Job(prompt, options=one, fresh=True, draft=False, logprobs=0) for prompt, one in zip(prompts, options, strict=True)]
+    first = [engine.submit(job).result()[0] for job in jobs]
+    for text in ("cups", "a red", "the lamp and the desk"):
+        engine.submit(Job(engine.encode([text]), n=2, options=SamplingOptions(max_new_tokens=20))).result()
+    assert [engine.submit(job).result()[0] for job in jobs] == first
+
+
 def test_mask_and_stop_are_obeyed(engine: Engine) -> None:
     """Only allowed tokens come; a stop token ends the text and is not in it."""
     allow = np.zeros(engine.limits.n_vocab, dtype=np.bool_)

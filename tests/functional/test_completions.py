@@ -12,7 +12,8 @@ import pytest
 from edgegen.engine.backend import Batch, Logits
 from edgegen.engine.loop import Engine
 from edgegen.explain import Explainer
-from edgegen.server import Limits, Settings, make_app
+from edgegen.server import Limits, Settings, asking, make_app
+from edgegen.serving.calls import Part, State
 from edgegen.serving.local import LocalService
 from edgegen.slots import END
 from tests.fakes.backend import TEXT, FakeBackend, Gate, hashed, scripted
@@ -109,6 +110,13 @@ async def test_characters_are_never_cut() -> None:
     bits = await streamed({"prompt": [TEXT], "max_tokens": 40, "temperature": 0}, scripted(words))
     texts = [bit["choices"][0]["text"] for bit in bits]
     assert "".join(texts) == words and not any("\ufffd" in text for text in texts) and "🫖" in texts
+
+
+async def test_a_seed_asks_for_the_very_same_text() -> None:
+    """Where it says anything: at temperature 0 it does not."""
+    for body, fresh in (({"seed": 0}, True), ({}, False), ({"seed": 7, "temperature": 0}, False), ({"seed": None}, False)):
+        call = asking.complete(body, (Part("x"),), 4, None, State(True), Limits())
+        assert call.fresh == fresh
 
 
 async def test_seeds_and_biases() -> None:

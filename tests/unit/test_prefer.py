@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -76,7 +77,7 @@ def test_nothing_to_prefer_and_wrong_options_are_told(base: Path, tmp_path: Path
     """Before anything is trained."""
     with pytest.raises(DataError, match="nothing to learn"):
         prefer.prefer(str(base), entries()[::2], [], tmp_path / "out", OPTIONS, lambda _: None)
-    for wrong in ({"beta": 0.0}, {"n": 1}, {"adapter": LoraOptions(kind="prefix")}):
+    for wrong in ({"beta": 0.0}, {"n": 1}, {"teach": "style"}, {"adapter": LoraOptions(kind="prefix")}):
         with pytest.raises(OptionError):
             PreferOptions(**wrong)
 
@@ -99,7 +100,7 @@ def test_self_training_asks_the_base_for_texts(base: Path, tmp_path: Path) -> No
     said: list[str] = []
     with pytest.raises(DataError, match="nothing to learn"):
         prefer.prefer(str(base), [], [request(1), request(2)], tmp_path / "out", OPTIONS, said.append)
-    assert said == ["not used, candidates of the same reward: 2"]
+    assert said == ["not used, candidates all true, or all untrue: 2"]
 
 
 def test_self_training_learns_what_the_reward_likes(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,6 +121,7 @@ def test_self_training_learns_what_the_reward_likes(base: Path, tmp_path: Path, 
         yield Two()
 
     monkeypatch.setattr(prefer, "_writer", writer)
-    found = prefer.prefer(str(base), [], [request(price) for price in range(10)], tmp_path / "out", OPTIONS, lambda _: None)
+    by_reward = replace(OPTIONS, teach="reward")
+    found = prefer.prefer(str(base), [], [request(price) for price in range(10)], tmp_path / "out", by_reward, lambda _: None)
     assert found.kinds == {"best of n by reward": 10} and found.before.covered == 0.75 and found.before.grounded == 1.0
     assert found.margin is not None and found.margin[1] > found.margin[0] + 1

@@ -70,12 +70,16 @@ def test_the_store_gives_preferences() -> None:
 
 
 def test_the_best_candidate_is_preferred_to_the_worst() -> None:
-    """By the reward; where all are as good, none is."""
+    """A true one to an untrue one, or by the whole reward; where all are as good, none is."""
     prompt = tasks.get("reason").prompt(request())
     texts = [slots.parse(text, prompt) for text in ("<|v1|> is waterproof and costs <|v4|>.", GOOD, "<|v1|> for <|v4|>.")]
     found = preferences.from_candidates(prompt, [None, *texts])
     assert [(one.chosen, one.rejected) for one in found] == [(GOOD, "<|v1|> is waterproof and costs <|v4|>.")]
-    assert preferences.from_candidates(prompt, texts[1:]) == []
+    assert preferences.from_candidates(prompt, texts[1:], "reward") == []
+    told = replace(prompt, plan=tuple(section.facts for section in prompt.request.sections))
+    poor = slots.parse("<|v1|> is a desk.", told)
+    assert preferences.from_candidates(told, [poor, texts[1]]) == []
+    assert [one.rejected for one in preferences.from_candidates(told, [poor, texts[1]], "reward")] == ["<|v1|> is a desk."]
     assert preferences.from_candidates(prompt, [None]) == []
 
 

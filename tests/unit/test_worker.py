@@ -207,3 +207,46 @@ def test_a_long_prompt_stalls_no_stream_on_a_slow_machine(token_s: float, stretc
     desk.submit(Job([2] * 200, options=SHORT))
     desk.run()
     assert desk.backend.decoded[1:3] == [65, 1 + stretch]
+
+
+class Seen(FakeBackend):
+    """Notes all that it is asked to decode, and which cells it does so on."""
+
+    def __init__(self) -> None:
+        """Nothing yet."""
+        super().__init__()
+        self.asked: list[object] = []
+
+    def decode(self, batch: Batch) -> Logits:
+        """Note it."""
+        self.asked.append((batch.tokens.copy(), batch.positions.copy(), batch.seqs.copy(), len(self.cells)))
+        return super().decode(batch)
+
+
+def test_a_fresh_job_alone_makes_the_same_calls_each_time() -> None:
+    """Whatever the cache holds; another job is given what there is."""
+    prompt = [*range(30, 60)]
+    for fresh in (True, False):
+        backend = Seen()
+        desk, calls = Desk(backend), list[object]()
+        for _ in range(2):
+            backend.asked = []
+            desk.submit(Job(prompt, 2, SHORT, fresh=fresh, draft=not fresh))
+            desk.run()
+            calls.append(backend.asked)
+            for start in (30, 100):
+                desk.submit(Job([*range(start, start + 20)], 1, SHORT))
+                desk.run()
+        assert (calls[0] == calls[1]) == fresh
+
+
+def test_a_fresh_job_beside_others_shares_nothing_and_takes_nothing_from_them() -> None:
+    """They go on, and what they keep stays."""
+    backend = Seen()
+    desk = Desk(backend)
+    job = Job([*range(30, 60)], 1, SHORT)
+    tickets = [desk.submit(job), desk.submit(replace(job, fresh=True, draft=False))]
+    desk.run()
+    assert tickets[1].reused == 0
+    texts = [ticket.future.result(0)[0].tokens for ticket in tickets]
+    assert texts == [alone(ticket.job)[0].tokens for ticket in tickets]
