@@ -131,7 +131,7 @@ def rates(subject: Subject, folder: Path, rounds: int) -> float:
         print(f"| {name} | {_BATCH * subject.mean_tokens / took:.0f} | {took:.3f} | {epoch * took:.0f} |")
     widest = [max(subject.train.lengths[i : i + _BATCH]) for i in range(0, len(subject.train) - _BATCH, _BATCH)]
     padded, unsorted = (1 - subject.mean_tokens / width for width in (_LENGTH, statistics.fmean(widest)))
-    print(f"\n{subject.mean_tokens:.0f} tokens a pair; padding: {padded:.0%} of the plain loop's batches, {unsorted:.0%} of", end=" ")
+    print(f"\n{subject.mean_tokens:.0f} tokens a pair; padding: {padded:.0%} in the plain loop, {unsorted:.0%} in", end=" ")
     print(f"batches as pairs come, {padding(subject):.0%} of ours")
     print(f"ratio {ratio:.1f}, bar >= {BAR:g}: {'met' if ratio >= BAR else 'NOT MET'}", flush=True)
     return ratio
