@@ -72,6 +72,7 @@ def _add_tuning(parser: argparse.ArgumentParser, out: Path) -> None:
     parser.add_argument("--copies", type=int, default=1, help="of a pair, with --augment, at most; default: %(default)s")
     parser.add_argument("--patience", type=int, default=0, help="evaluations without gain after which it ends; default: none")
     parser.add_argument("--evaluate-every", type=int, help="steps between evaluations and checkpoints; default: at the end")
+    parser.add_argument("--track", default="tensorboard", help="where losses go: tensorboard, wandb, none; default: %(default)s")
     parser.add_argument("--checkpointing", action="store_true", help="less memory, a third slower")
     parser.add_argument("--seed", type=int, default=0)
 
@@ -212,7 +213,8 @@ def _options(args: argparse.Namespace) -> Any:
     fit = FitOptions(
         steps=args.steps, batch=args.batch, accumulate=args.accumulate, rate=args.rate, schedule=args.schedule, seed=args.seed,
         adversarial=args.adversarial, strength=args.strength, mixing=args.mixing, patience=args.patience,
-        checkpointing=args.checkpointing, warmup=max(1, args.steps // 20), save_every=args.evaluate_every or args.steps,
+        checkpointing=args.checkpointing, track=args.track, warmup=max(1, args.steps // 20),
+        save_every=args.evaluate_every or args.steps,
     )  # fmt: skip
     alpha = 2.0 * args.rank if args.alpha is None else args.alpha
     ways = augment.parse(args.augment)

@@ -20,6 +20,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from trl import DPOConfig, DPOTrainer
 
 from edgegen.errors import DataError
+from edgegen.train import track
 from edgegen.train.fit import FitOptions, Watch, bf16_pays, schedule
 
 Row = dict[str, list[int]]
@@ -44,7 +45,7 @@ def fit(
     trainer = _Encoded(
         model=model, args=_arguments(out, options, beta, anchor, bool(valid)), train_dataset=Dataset.from_list(list(train)),
         eval_dataset=Dataset.from_list(list(valid)) if valid else None, processing_class=words, peft_config=config,
-        callbacks=[Watch()],
+        callbacks=[Watch(), *track.callbacks(options.track, out)],
     )  # fmt: skip
     trainer.remove_callback(PrinterCallback)  # it would write to stdout
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(out)) if out.is_dir() else None)

@@ -24,10 +24,11 @@ from transformers import TrainingArguments as Arguments
 from transformers.trainer_utils import get_last_checkpoint
 
 from edgegen.errors import DataError, OptionError
-from edgegen.train import kinds
+from edgegen.train import kinds, track
 from edgegen.train.batches import MixedBatches, mixed
 from edgegen.train.dataset import Example, PairDataset, collate
 from edgegen.train.losses import TextLoss
+from edgegen.train.track import Tracker
 
 Adversarial = Literal["none", "fgm", "rdrop"]
 Schedule = Literal["stable", "cosine"]
@@ -68,6 +69,8 @@ class FitOptions:
     save_every: int = 200
     """Steps between checkpoints, and between evaluations."""
     log_every: int = 20
+    track: Tracker = "tensorboard"
+    """Where losses go beside the log: tensorboard, wandb or none. It makes no difference to what is learnt."""
 
     def __post_init__(self) -> None:
         """Check every range. Raises OptionError."""
@@ -76,7 +79,7 @@ class FitOptions:
                 raise OptionError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not 0 < self.rate < 1 or not 0 <= self.decay <= 1:
             raise OptionError(f"rate must be in (0, 1) and decay in [0, 1], got {self.rate} and {self.decay}")
-        for name, known in (("adversarial", Adversarial), ("schedule", Schedule)):
+        for name, known in (("adversarial", Adversarial), ("schedule", Schedule), ("track", Tracker)):
             if getattr(self, name) not in get_args(known):
                 raise OptionError(f"{name} must be one of {', '.join(get_args(known))}, got {getattr(self, name)!r}")
         if not (isfinite(self.strength) and self.strength > 0 and isfinite(self.mixing) and self.mixing >= 1):
@@ -149,6 +152,7 @@ def fit(
         enable = getattr(base, "activation_checkpointing_enable", None) or base.gradient_checkpointing_enable
         enable({"use_reentrant": False})
     stopping = [EarlyStoppingCallback(options.patience)] if options.patience else []
+    trackers = track.callbacks(options.track, out)
     trainer = TextTrainer(
         options,
         model=model,
@@ -156,7 +160,7 @@ def fit(
         train_dataset=train,
         eval_dataset=valid,
         data_collator=partial(collate, pad=int(tokenizer.pad_token_id or 0)),
-        callbacks=[Watch(), *stopping, *callbacks],
+        callbacks=[Watch(), *stopping, *trackers, *callbacks],
     )
     trainer.remove_callback(PrinterCallback)  # it would write to stdout
     try:

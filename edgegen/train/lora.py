@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -146,7 +146,8 @@ def claim(out: Path, base: str, train: list[Pair], options: LoraOptions) -> None
     digest = hashlib.sha256()
     for pair in train:
         digest.update(json.dumps(pair.to_json(), sort_keys=True).encode())
-    run = json.dumps({"base": base, "pairs": digest.hexdigest(), "options": asdict(options)}, indent=2) + "\n"
+    shape = asdict(replace(options, fit=replace(options.fit, track="none")))  # where losses go may change
+    run = json.dumps({"base": base, "pairs": digest.hexdigest(), "options": shape}, indent=2) + "\n"
     path = out / "run.json"
     if not path.is_file():
         with whole(path) as part:
