@@ -23,10 +23,10 @@ from edgegen.errors import DataError, OptionError
 from edgegen.evaluation import measures
 from edgegen.evaluation.measures import Difference, Measure
 from edgegen.train import augment, kinds, lora
-from edgegen.train.dataset import Encoder, PairDataset, collate
+from edgegen.train.dataset import Encoder, PairDataset
 from edgegen.train.fit import FitOptions, fit
 from edgegen.train.lora import LoraOptions
-from edgegen.train.losses import TextLoss
+from edgegen.train.losses import measured
 from edgegen.train.pairs import Pair
 
 USUAL, REPORT = "usual", "report.json"
@@ -127,23 +127,7 @@ def _losses(folder: Path, learnt: PairDataset, held: PairDataset, steps: Path, o
     model = lora.adapted(opened.model, folder, options, lora.fresh_ids(folder, opened.tokenizer))
     watched = held if options.fit.patience else None
     fit(model, opened.tokenizer, learnt, watched, steps, options.fit, kinds.callbacks(options.kind, model))
-    return measured(model, held)
-
-
-@torch.no_grad()
-def measured(model: Any, held: PairDataset) -> list[tuple[float, int]]:
-    """The summed loss in nats and the number of text tokens of each pair."""
-    model.eval()
-    found = []
-    for example in held.examples:
-        batch, count = collate([example], 0), len(example.ids) - example.start
-        ids, labels = (batch[key].to(model.device) for key in ("input_ids", "labels"))
-        if kinds.prompts(model):
-            loss = float(model(input_ids=ids, labels=labels).loss) * count
-        else:
-            loss = float(TextLoss(model, ids, labels, 1).plain())
-        found.append((loss, count))
-    return found
+    return measured(model, held.examples)
 
 
 def _rows(results: Mapping[str, Mapping[str, Any]]) -> list[Row]:

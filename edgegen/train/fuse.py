@@ -23,14 +23,13 @@ from convert.merge import base_of, merge
 from edgegen import pack
 from edgegen.errors import ConvertError, DataError, OptionError
 from edgegen.train import lora
-from edgegen.train.dataset import IGNORE, Encoder, PairDataset, collate, draft_table
-from edgegen.train.losses import TextLoss
+from edgegen.train.dataset import Encoder, PairDataset, draft_table
+from edgegen.train.losses import measured
 from edgegen.train.pairs import Pair
 
 How = Literal["cat", "svd", "ties_svd", "dare_linear_svd", "dare_ties_svd"]
 HOWS: tuple[How, ...] = get_args(How)
 _PARTIAL: tuple[How, ...] = ("ties_svd", "dare_linear_svd", "dare_ties_svd")
-_PASS = 16  # pairs at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,13 +150,7 @@ def _losses(model: PeftModel, names: list[str], adapters: Sequence[Path], data: 
     return found
 
 
-@torch.inference_mode()
-def loss(model: PeftModel, data: PairDataset) -> float:
+def loss(model: Any, data: PairDataset) -> float:
     """-1/N sum log P(text token | facts, text before), in nats."""
-    model.eval()
-    total = count = 0.0
-    for at in range(0, len(data), _PASS):
-        batch = collate(data.examples[at : at + _PASS], 0)
-        total += float(TextLoss(model, batch["input_ids"], batch["labels"], 1).plain())
-        count += int((batch["labels"][:, 1:] != IGNORE).sum())
-    return total / count
+    sums, counts = zip(*measured(model, data.examples), strict=True)
+    return float(sum(sums) / sum(counts))

@@ -8,12 +8,14 @@ https://arxiv.org/abs/2106.14448.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch.nn import functional
 
-from edgegen.train.dataset import IGNORE
+from edgegen.train import kinds
+from edgegen.train.dataset import IGNORE, Example, collate
 
 
 class TextLoss:
@@ -71,3 +73,19 @@ class TextLoss:
 
     def _mean(self, total: torch.Tensor) -> torch.Tensor:
         return total / (len(self._target) if self._items is None else self._items)
+
+
+@torch.no_grad()
+def measured(model: Any, examples: Sequence[Example]) -> list[tuple[float, int]]:
+    """The summed loss in nats and the number of text tokens of each example."""
+    model.eval()
+    found = []
+    for example in examples:
+        batch, count = collate([example], 0), len(example.ids) - example.start
+        ids, labels = (batch[key].to(model.device) for key in ("input_ids", "labels"))
+        if kinds.prompts(model):
+            loss = float(model(input_ids=ids, labels=labels).loss) * count
+        else:
+            loss = float(TextLoss(model, ids, labels, 1).plain())
+        found.append((loss, count))
+    return found

@@ -16,7 +16,7 @@ from edgegen.train import ablate, pairs
 from edgegen.train.dataset import Encoder, PairDataset, collate
 from edgegen.train.fit import FitOptions
 from edgegen.train.lora import LoraOptions
-from edgegen.train.losses import TextLoss
+from edgegen.train.losses import TextLoss, measured
 from edgegen.train.pairs import Pair
 from tests.fakes.checkpoints import PAIRS, make_checkpoint
 from tests.unit.test_augment import PROSE
@@ -54,7 +54,7 @@ def test_losses_are_those_of_the_pairs(base: Path) -> None:
     """Sums over each pair's text tokens; together they give the mean of a batch."""
     opened = open_checkpoint(base)
     held = PairDataset(Encoder(opened.tokenizer), PAIRS, 256)
-    found = ablate.measured(opened.model, held)
+    found = measured(opened.model, held.examples)
     batch = collate(held.examples, 0)
     with torch.no_grad():
         whole = float(TextLoss(opened.model, batch["input_ids"], batch["labels"]).plain())
