@@ -36,29 +36,47 @@ _NEEDS = {
     "array": ("ws", "value"),
     "value": ("object", "array", "string", "number", "boolean", "null"),
 }  # fmt: skip
-_SCALARS = ("string", "integer", "number", "boolean", "null")
-_MOST = 1000  # rules, and repeats of one thing
+_KEYWORDS: Mapping[str, Set[str]] = {
+    "object": {"properties", "required", "additionalProperties"}, "array": {"items", "prefixItems", "minItems", "maxItems"},
+    "string": {"minLength", "maxLength"}, "integer": set(), "number": set(), "boolean": set(), "null": set(),
+}  # fmt: skip
+"""The types, and what may be said of each."""
+_MOST = 1000  # of one thing: entries of a list, properties, repeats
+_MOST_PARTS = 2000  # schemas within the schema, those behind a $ref once more
 _LONGEST = 50_000  # characters: the engine reads a grammar between two steps
+_NAMED = 40  # characters of a name of the schema's that are repeated in an error
 
 
 def grammar(schema: Any) -> str:
-    """The grammar of texts that follow a schema. Raises BodyError."""
-    made = _Grammar(schema)
-    made.rules["root"] = made.of(schema, "the schema")
-    text = "\n".join(f"{name} ::= {made.rules[name]}" for name in sorted(made.rules)) + "\n"
-    if len(text) > _LONGEST:
-        raise _refused("the schema is too large")
-    return text
+    """The grammar of texts that follow a schema. Raises BodyError.
+
+    Each part of the schema is translated once, and the work is counted while it is done, so that a short schema cannot take long.
+    """
+    return _Grammar(schema).text()
 
 
 class _Grammar:
-    """The rules found so far."""
+    """The rules found so far. What is made of several parts is a rule of its own, so that no rule repeats another one's text."""
 
     def __init__(self, schema: Any) -> None:
-        self._whole, self.rules, self._refs = schema, dict[str, str](), dict[str, str]()
+        self._whole, self._rules = schema, dict[str, str]()
+        self._refs = dict[int, str]()  # the rule of each part that a $ref leads to, however it is spelled
+        self._due = list[tuple[str, Any, str]]()  # of these, what is still to be translated
+        self._parts = self._length = 0
 
-    def of(self, schema: Any, at: str) -> str:
-        """What matches a schema; `at` says where it stands, for errors."""
+    def text(self) -> str:
+        """All rules."""
+        self._add("root", self._of(self._whole, "the schema"))
+        while self._due:
+            name, found, at = self._due.pop()
+            self._add(name, self._of(found, at))
+        return "".join(f"{name} ::= {rule}\n" for name, rule in sorted(self._rules.items()))
+
+    def _of(self, schema: Any, at: str) -> str:
+        """What matches a schema, in a few words; `at` says where it stands, for errors."""
+        self._parts += 1
+        if self._parts > _MOST_PARTS:
+            raise _refused(f"it has more than {_MOST_PARTS} parts")
         if schema is True or schema == {}:
             return self._use("value")
         if not isinstance(schema, dict):
@@ -68,50 +86,62 @@ class _Grammar:
             return self._ref(schema["$ref"], at)
         if "const" in schema:
             _only(schema, {"const", "type"}, at)
-            return _literal(schema["const"])
+            return self._new(_literal(schema["const"]))
         if "enum" in schema:
             _only(schema, {"enum", "type"}, at)
-            return _any([_literal(one) for one in _list(schema["enum"], f"enum of {at}")])
+            return self._new(_any([_literal(one) for one in _list(schema["enum"], f"enum of {at}")]))
         for name in ("anyOf", "oneOf"):
             if name in schema:
                 _only(schema, {name}, at)
-                return _any([self.of(one, f"{at}.{name}") for one in _list(schema[name], f"{name} of {at}")])
+                return self._new(_any([self._of(one, f"{at}.{name}") for one in _list(schema[name], f"{name} of {at}")]))
         return self._typed(schema, at)
 
     def _typed(self, schema: Mapping[str, Any], at: str) -> str:
-        kind = schema.get("type") or ("object" if "properties" in schema else "array" if _is_array(schema) else "value")
-        if isinstance(kind, list):
-            return _any([self._typed({**schema, "type": one}, at) for one in _list(kind, f"type of {at}")])
+        kind = schema.get("type") or ("object" if "properties" in schema else "array" if _is_array(schema) else None)
+        if kind is None:
+            _only(schema, {"type"}, at)
+            return self._use("value")
+        kinds = _list(kind, f"type of {at}") if isinstance(kind, list) else [kind]
+        for i, one in enumerate(kinds):
+            if not isinstance(one, str) or one not in _KEYWORDS:
+                raise _refused(f"the type {str(one)[:_NAMED]!r} of {at} is unknown")
+            if one in kinds[:i]:
+                raise _refused(f"the type of {at} names {one!r} twice")
+        _only(schema, {"type"}.union(*(_KEYWORDS[one] for one in kinds)), at)
+        found = [self._kind(one, schema, at) for one in kinds]
+        return found[0] if len(found) == 1 else self._new(_any(found))
+
+    def _kind(self, kind: str, schema: Mapping[str, Any], at: str) -> str:
+        """A schema as far as it speaks of one type."""
         if kind == "object":
-            return self._object(schema, at)
+            return self._new(self._object(schema, at))
         if kind == "array":
-            return self._array(schema, at)
+            return self._new(self._array(schema, at))
         if kind == "string" and ("minLength" in schema or "maxLength" in schema):
-            _only(schema, {"type", "minLength", "maxLength"}, at)
             low, high = _range(schema, "minLength", "maxLength", at)
-            return f'"\\"" {self._use("char")}{{{low},{high}}} "\\""'
-        _only(schema, {"type"}, at)
-        if kind not in _SCALARS:
-            raise _refused(f"the type {str(kind)[:40]!r} of {at} is unknown")
+            return self._new(f'"\\"" {self._use("char")}{{{low},{high}}} "\\""')
         return self._use(kind)
 
     def _object(self, schema: Mapping[str, Any], at: str) -> str:
-        _only(schema, {"type", "properties", "required"}, at)
         properties, required, more = schema.get("properties", {}), schema.get("required", []), schema.get("additionalProperties")
         if not isinstance(properties, dict) or not isinstance(required, list):
             raise _refused(f"properties and required of {at} must be an object and a list")
-        if strange := [name for name in required if name not in properties]:
-            raise _refused(f"{at} requires {str(strange[0])[:40]!r}, which it does not describe")
+        if len(properties) > _MOST:
+            raise _refused(f"{at} has more than {_MOST} properties")
+        if strange := [name for name in required if not isinstance(name, str) or name not in properties]:
+            raise _refused(f"{at} requires {str(strange[0])[:_NAMED]!r}, which it does not describe")
         self._use("ws")
         if properties:
-            pairs = [f'{_literal(name)} ws ":" ws {self.of(one, f"{at}.{name}")} ws' for name, one in properties.items()]
-            return f'"{{" ws {self._members(pairs, [name in required for name in properties])} "}}"'
+            pairs = [self._pair(_literal(name), one, f"{at}.{name[:_NAMED]}") for name, one in properties.items()]
+            needed = set(required)
+            return f'"{{" ws {self._members(pairs, [name in needed for name in properties])} "}}"'
         if more is False:
             return '"{" ws "}"'
-        pair = self._use("pair")
-        if isinstance(more, dict):
-            pair = self._new(f'{self._use("string")} ws ":" ws {self.of(more, f"{at}.*")} ws')
+        pair = self._pair(self._use("string"), more, f"{at}.*") if isinstance(more, dict) else self._use("pair")
         return f'"{{" ws ({pair} ("," ws {pair})*)? "}}"'
+
+    def _pair(self, name: str, schema: Any, at: str) -> str:
+        return self._new(f'{name} ws ":" ws {self._of(schema, at)} ws')
 
     def _members(self, pairs: Sequence[str], needed: Sequence[bool]) -> str:
         """Pairs in order, commas between those that are there: a rule for each rest that follows a pair."""
@@ -130,43 +160,46 @@ class _Grammar:
         first = items if first is None and isinstance(items, list) else first
         self._use("ws")
         if first is not None:
-            _only(schema, {"type", "prefixItems", "items"}, at)
-            parts = [f"{self.of(one, f'{at}[{i}]')} ws" for i, one in enumerate(_list(first, f"prefixItems of {at}"))]
+            _only(schema, set(schema) - {"minItems", "maxItems"}, at)
+            parts = [f"{self._of(one, f'{at}[{i}]')} ws" for i, one in enumerate(_list(first, f"prefixItems of {at}"))]
             return '"[" ws ' + ' "," ws '.join(parts) + ' "]"'
-        _only(schema, {"type", "items", "minItems", "maxItems"}, at)
         low, high = _range(schema, "minItems", "maxItems", at)
         if high == "0":
             return '"[" ws "]"'
-        item = self._new(self.of(items, f"{at}[]"))
+        item = self._of(items, f"{at}[]")
         most = str(int(high) - 1) if high else ""
         return f'"[" ws ({item} ws ("," ws {item} ws){{{max(low - 1, 0)},{most}}}){"" if low else "?"} "]"'
 
     def _ref(self, ref: Any, at: str) -> str:
-        if not isinstance(ref, str) or not ref.startswith("#"):
+        if not isinstance(ref, str) or not (ref == "#" or ref.startswith("#/")):
             raise _refused(f"the $ref of {at} leads out of the schema")
-        if ref not in self._refs:
-            found = self._whole
-            for step in ref[1:].split("/")[1:]:
-                name = step.replace("~1", "/").replace("~0", "~")
-                if not isinstance(found, dict) or name not in found:
-                    raise _refused(f"the $ref of {at} leads nowhere")
-                found = found[name]
-            name = self._refs[ref] = f"ref-{len(self._refs)}"
-            self.rules[name] = self.of(found, ref[:80])
-        return self._refs[ref]
+        found = self._whole
+        for step in ref.split("/")[1:]:
+            name = step.replace("~1", "/").replace("~0", "~")
+            if not isinstance(found, dict) or name not in found:
+                raise _refused(f"the $ref of {at} leads nowhere")
+            found = found[name]
+        if id(found) not in self._refs:
+            self._refs[id(found)] = name = f"ref-{len(self._refs)}"
+            self._due.append((name, found, ref[:80]))
+        return self._refs[id(found)]
 
     def _new(self, rule: str) -> str:
-        """A rule of its own for something that occurs more than once."""
-        name = f"rule-{len(self.rules)}"
-        if len(self.rules) > _MOST:
-            raise _refused("the schema is too large")
-        self.rules[name] = rule
+        """A rule of its own, by its name."""
+        name = f"rule-{len(self._rules)}"
+        self._add(name, rule)
         return name
+
+    def _add(self, name: str, rule: str) -> None:
+        self._rules[name] = rule
+        self._length += len(name) + len(rule) + len(" ::= \n")
+        if self._length > _LONGEST:
+            raise _refused("the schema is too large")
 
     def _use(self, name: str) -> str:
         """The name of a basic rule, which is taken in with those it needs."""
-        if name not in self.rules:
-            self.rules[name] = _RULES[name]
+        if name not in self._rules:
+            self._add(name, _RULES[name])
             for needed in _NEEDS.get(name, ()):
                 self._use(needed)
         return name
@@ -203,7 +236,7 @@ def _list(value: Any, at: str) -> list[Any]:
 
 def _only(schema: Mapping[str, Any], known: Set[str], at: str) -> None:
     if strange := sorted(set(schema) - known - _IGNORED):
-        raise _refused(f"{strange[0][:40]!r} of {at} is not supported")
+        raise _refused(f"{strange[0][:_NAMED]!r} of {at} is not supported")
 
 
 def _refused(why: str) -> BodyError:

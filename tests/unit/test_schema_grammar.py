@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -84,6 +85,13 @@ def follows(backend: LlamaBackend, schema: Any, text: str) -> bool:
         ),
         ({"type": "object", "additionalProperties": {"type": "integer"}}, ["{}", '{"a": 1, "b": 2}'], ['{"a": "1"}']),
         ({"type": "object", "additionalProperties": False}, ["{}"], ['{"a": 1}']),
+        (
+            {"type": ["object", "string", "null"], "properties": {"a": {"type": "null"}}, "required": ["a"], "maxLength": 1},
+            ['{"a": null}', '"b"', "null"],
+            ["{}", '"bc"', "3"],
+        ),
+        ({"description": "anything"}, ["3", '{"a": []}'], ["x"]),
+        ({"properties": {"a": {"type": "integer"}, "b": {"$ref": "#/properties/a"}}}, ['{"a": 1, "b": 2}'], ['{"b": "x"}']),
         (TREE, ['{"v": 1}', '{"v": 1, "l": {"v": 2}}'], ['{"l": {"v": 2}}']),
     ],
 )
@@ -113,6 +121,13 @@ def test_allows_what_follows_the_schema_and_nothing_else(
         ({"type": "array", "minItems": 2, "maxItems": 1}, "below minItems"),
         ({"type": "string", "maxLength": 10**9}, "must be in"),
         ({"enum": ["x" * 60_000]}, "too large"),
+        ({"type": ["null", "integer", "null"]}, "names 'null' twice"),
+        ({"type": ["null", "value"]}, "'value' of the schema is unknown"),
+        ({"type": "object", "required": [[]]}, "requires '\\[\\]'"),
+        ({"type": "null", "maxLength": 3}, "'maxLength' of the schema is not supported"),
+        ({"properties": {str(i): True for i in range(1001)}}, "more than 1000 properties"),
+        ({"prefixItems": [True], "minItems": 1}, "'minItems' of the schema is not supported"),
+        ({"$ref": "#x/$defs/a", "$defs": {"a": True}}, "leads out of"),
     ],
 )
 def test_refuses_the_rest_by_its_name(schema: Any, words: str) -> None:
@@ -120,3 +135,51 @@ def test_refuses_the_rest_by_its_name(schema: Any, words: str) -> None:
     with pytest.raises(BodyError, match=words.replace("$", r"\$")) as caught:
         grammar(schema)
     assert caught.value.param == "response_format"
+
+
+def nested(depth: int, inner: Any, wrap: Any) -> Any:
+    """A schema around a schema around a schema."""
+    for _ in range(depth):
+        inner = wrap(inner)
+    return inner
+
+
+COSTLY = {
+    "types": nested(6, {"type": "string"}, lambda s: {"type": ["object"] * 10, "properties": {"a": s}, "required": ["a"]}),
+    "optional": nested(28, {"type": "string"}, lambda s: {"properties": {"a": True, "b": s}}),
+    "alternatives": nested(14, {"type": "string"}, lambda s: {"anyOf": [s, s, s]}),
+    "references": {
+        "properties": {
+            "z": {"anyOf": [{"$ref": "#" + "/properties/a" * i} for i in range(1, 30)]},
+            "a": nested(30, {"anyOf": [{"type": "null"}] * 900}, lambda s: {"properties": {"a": s}}),
+        }
+    },
+    "chain": {"$ref": "#/$defs/0", "$defs": {str(i): {"items": {"$ref": f"#/$defs/{i + 1}"}} for i in range(3000)}},
+    "names": nested(28, {"anyOf": [{}] * 900}, lambda s: {"properties": {"n" * 30_000: s}, "required": []}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COSTLY)
+def test_a_schema_costs_no_more_than_its_limits(name: str) -> None:
+    """Each part is translated once; what is too much ends soon, and what is not has a grammar of the schema's size."""
+    calls = 0
+
+    def count(frame: Any, event: str, argument: Any) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    sys.setprofile(count)
+    try:
+        size = len(grammar(COSTLY[name]))
+    except BodyError:
+        size = 0
+    finally:
+        sys.setprofile(None)
+    assert size <= 50_000 and calls < 60_000
+
+
+def test_optional_properties_within_each_other_are_written_once(backend: LlamaBackend) -> None:
+    """A grammar as long as the schema is deep."""
+    assert len(grammar(COSTLY["optional"])) < 10_000
+    schema = nested(3, {"type": "integer"}, lambda s: {"properties": {"a": {"type": "null"}, "b": s}})
+    assert follows(backend, schema, '{"b": {"a": null, "b": {"b": 3}}}') and not follows(backend, schema, '{"b": {"b": 3}}')
