@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from edgegen.commands import _augment as augmenting
 from edgegen.commands import _distill as distill
 from edgegen.commands import _fuse as fuse
 from edgegen.commands import _prefer as prefer
@@ -24,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     corpus.add_argument("--split", choices=("train", "valid", "test"), help="only this one; default: all three")
     prepare.add_arguments(stages.add_parser("prepare", help="make pairs of your own texts, clean them, and report"))
     distill.add_arguments(stages.add_parser("distill", help="let a larger model write texts for a catalogue, keep the true ones"))
+    augmenting.add_arguments(stages.add_parser("augment", help="let a model translate pairs there and back, keep the true ones"))
     base = stages.add_parser("base", help="train a base model by a recipe")
     base.add_argument("--recipe", type=Path, default=Path("models/recipes/bundled.toml"), help="default: %(default)s")
     base.add_argument("--out", type=Path, default=Path("runs/bundled"), help="folder; a run goes on where it ended")
@@ -80,7 +82,8 @@ def _add_tuning(parser: argparse.ArgumentParser, out: Path) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the stage."""
     known = {
-        "corpus": _corpus, "prepare": prepare.run, "prefer": prefer.run, "distill": distill.run, "base": _base,
+        "corpus": _corpus, "prepare": prepare.run, "prefer": prefer.run, "distill": distill.run,
+        "augment": augmenting.run, "base": _base,
         "lora": _lora, "search": _search, "ablate": _ablate, "fuse": fuse.run, "drafts": _drafts,
     }  # fmt: skip
     return known[args.stage](args)

@@ -6,13 +6,11 @@ bear out. What was answered is kept: a run that was interrupted asks only for th
 
 from __future__ import annotations
 
-import asyncio
 import json
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx
 
@@ -20,15 +18,14 @@ from edgegen import locale, schema, tasks
 from edgegen.domain import Fact, Kind, Lang, Request
 from edgegen.errors import DataError, OptionError, UsageError
 from edgegen.slots import label_of
-from edgegen.train.endpoint import Answers, Endpoint, EndpointOptions
+from edgegen.train import asked
+from edgegen.train.asked import SEED_STEP, TOKENS, Estimate, Question
+from edgegen.train.endpoint import EndpointOptions
 from edgegen.train.prepare.options import PrepareOptions
 from edgegen.train.prepare.run import Prepared, prepare
 from edgegen.wire import request_to_json
 
 ASKED, PAIRS = "asked.jsonl", "pairs"
-_SEED_STEP = 1_000_000
-_TOLD = 20  # questions between two lines of progress
-_TOKENS = {"en": 4.0, "zh": 1.5}  # characters of a token, about; only for the estimate
 _SYSTEM: Mapping[Lang, str] = {
     "en": (
         "You write for a shop. Write {about}: at most {sentences} sentences of plain, friendly English. Use only the facts below "
@@ -57,19 +54,6 @@ class DistillOptions:
             raise OptionError("n must be in [1, 32], temperature in [0, 2] and seed at least 0.")
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """What asking costs, before anything is asked: questions, and tokens by the length of the texts."""
-
-    questions: int
-    prompt_tokens: int
-    completion_tokens: int
-
-    def cost(self, per_million_in: float, per_million_out: float) -> float:
-        """In the currency of the prices."""
-        return (self.prompt_tokens * per_million_in + self.completion_tokens * per_million_out) / 1e6
-
-
 Work = Sequence[tuple[str, Request]]
 """Requests with the id that each answers for."""
 
@@ -95,7 +79,7 @@ def _line(fact: Fact, lang: Lang) -> str:
 def estimate(work: Work, out: Path, options: DistillOptions) -> Estimate:
     """What is left to ask, and about how many tokens it takes."""
     left = _left(work, out)
-    read = sum(len(message["content"]) / _TOKENS[request.lang] for _, request in left for message in messages(request))
+    read = sum(len(message["content"]) / TOKENS[request.lang] for _, request in left for message in messages(request))
     written = sum(options.n * tasks.get(request.task).max_new_tokens for _, request in left)
     return Estimate(len(left), round(read), written)
 
@@ -111,7 +95,7 @@ def distill(
     if any(tasks.get(request.task).choices for _, request in work):
         raise UsageError("A task that chooses among given texts needs none written. Name another.")
     out.mkdir(parents=True, exist_ok=True)
-    asyncio.run(_gather(_left(work, out), out, endpoint, options, say, transport))
+    asked.gather([_question(*one, options) for one in _left(work, out)], out / ASKED, endpoint, say, transport)
     if not (out / ASKED).is_file():
         raise DataError("There was nothing to ask: no product has the facts that the task needs.")
     rows = out / "texts.jsonl"
@@ -120,70 +104,20 @@ def distill(
 
 
 def _left(work: Work, out: Path) -> Work:
-    done = {(row["id"], row["task"], row["lang"]) for row in _read(out / ASKED)}
+    done = {(row["id"], row["task"], row["lang"]) for row in asked.read(out / ASKED)}
     return [(id_, request) for id_, request in work if (id_, request.task, request.lang) not in done]
 
 
-async def _gather(
-    work: Work, out: Path, endpoint: EndpointOptions, options: DistillOptions, say: Callable[[str], None],
-    transport: httpx.AsyncBaseTransport | None,
-) -> None:  # fmt: skip
-    if not work:
-        return
-    with (out / ASKED).open("a", encoding="utf-8") as file:
-        done = 0
-
-        def keep(row: dict[str, Any]) -> None:
-            nonlocal done
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
-            file.flush()
-            done += 1
-            if done % _TOLD == 0 or done == len(work):
-                say(f"{done} of {len(work)} asked")
-
-        try:
-            async with Endpoint(endpoint, transport) as asked, asyncio.TaskGroup() as group:
-                for id_, request in work:
-                    group.create_task(_ask(asked, id_, request, options, keep))
-        except ExceptionGroup as errors:
-            raise errors.exceptions[0] from None
-
-
-async def _ask(
-    asked: Endpoint, id_: str, request: Request, options: DistillOptions, keep: Callable[[dict[str, Any]], None]
-) -> None:  # fmt: skip
-    seed = options.seed * _SEED_STEP + zlib.crc32(id_.encode()) % _SEED_STEP * options.n
+def _question(id_: str, request: Request, options: DistillOptions) -> Question:
+    seed = options.seed * SEED_STEP + zlib.crc32(id_.encode()) % SEED_STEP * options.n
     tokens = 2 * tasks.get(request.task).max_new_tokens  # a word of ours may be two of its tokens
-    keep(_row(id_, request, await asked.ask(messages(request), options.n, options.temperature, tokens, seed), asked.model))
-
-
-def _row(id_: str, request: Request, answers: Answers, model: str) -> dict[str, Any]:
-    return {
-        "id": id_, **request_to_json(request), "texts": list(answers.texts), "model": model,
-        "tokens": [answers.prompt_tokens, answers.completion_tokens],
-    }  # fmt: skip
-
-
-def _read(path: Path) -> Iterable[dict[str, Any]]:
-    """The rows of what was asked; a line that a kill has cut short is asked again."""
-    if not path.is_file():
-        return
-    kept, lines = list[str](), path.read_text("utf-8", "replace").splitlines(keepends=True)
-    for line in lines:
-        try:
-            row = json.loads(line)
-            row["texts"]
-        except (ValueError, KeyError, TypeError):
-            continue
-        kept.append(line)
-        yield row
-    if len(kept) < len(lines):
-        path.write_text("".join(kept), "utf-8")
+    row = {"id": id_, **request_to_json(request)}
+    return Question(row, messages(request), options.n, options.temperature, tokens, seed)
 
 
 def _rows(path: Path) -> Iterable[str]:
     """A row for each text, as `prepare` reads pairs."""
-    for row in _read(path):
+    for row in asked.read(path):
         fields = {key: row[key] for key in ("task", "lang", "sections", "choices") if key in row}
         for text in row["texts"]:
             yield json.dumps({**fields, "original": text, "text": text}, ensure_ascii=False) + "\n"
