@@ -62,7 +62,9 @@ class Hardware:
     why: str
     trials: tuple[Trial, ...] = ()
     avoided: tuple[Setting, ...] = ()
-    """Settings that crashed an engine; they are not chosen again."""
+    """Settings with which an engine crashed; they are not taken again until the next probe."""
+    fastest: Setting | None = None
+    """What `setting` would be if no engine had crashed."""
 
 
 def usable_cores() -> int:
@@ -83,20 +85,37 @@ def known(model: Path) -> Hardware:
         return Hardware(default_setting(), "safe default; edgegen doctor --probe finds the fastest setting")
 
 
-def avoid(model: Path, setting: Setting, safe: Setting) -> Hardware:
-    """Keep in mind that an engine crashed with a setting, and that another one works; later probes do not choose it either.
+def ladder(model: Path, fastest: Setting) -> list[Setting]:
+    """A setting and ever safer ones: half of its layers on the GPU, and so on to none; no repacked buffers; one thread.
+
+    Raises what `read_header` raises where there are layers.
+    """
+    rungs = [fastest, *(replace(fastest, gpu_layers=layers) for layers in [*fewer(model, fastest.gpu_layers), 0][1:])]
+    rungs.append(replace(rungs[-1], repacked=False))
+    return list(dict.fromkeys([*rungs, replace(rungs[-1], threads=1)]))
+
+
+def rung(rungs: Sequence[Setting], avoided: Sequence[Setting], steps: int = 0) -> int:
+    """The first of a ladder from so many steps down that is not avoided; the safest one where all are."""
+    return next((i for i, setting in enumerate(rungs) if i >= steps and setting not in avoided), len(rungs) - 1)
+
+
+def avoid(model: Path, crashed: Sequence[Setting]) -> Hardware:
+    """Keep in mind that an engine crashed with settings; a safer one is taken until the next probe.
 
     Raises StorageError where that cannot be kept.
     """
     before = known(model)
-    avoided = tuple(dict.fromkeys((*before.avoided, setting)))
-    found = replace(before, setting=safe, why=f"an engine crashed with {setting}", avoided=avoided)
+    fastest = before.fastest or before.setting
+    avoided, rungs = tuple(dict.fromkeys((*before.avoided, *crashed))), ladder(model, fastest)
+    why = f"an engine crashed with {', '.join(map(str, avoided))}; edgegen doctor --probe tries anew"
+    found = replace(before, setting=rungs[rung(rungs, avoided)], why=why, avoided=avoided, fastest=fastest)
     _keep(model, found)
     return found
 
 
 def probe(model: Path, *, timeout_s: float = 120) -> Hardware:
-    """Try the settings of this machine on a model, keep the answer and return it.
+    """Try the settings of this machine on a model, keep the answer and return it. What was avoided is forgotten.
 
     Each kind of setting has `timeout_s` seconds. Raises NotFoundError without the model, StorageError where the answer
     cannot be kept.
@@ -107,8 +126,7 @@ def probe(model: Path, *, timeout_s: float = 120) -> Hardware:
     trials = [trial for settings in kinds for trial in _try(model, settings, timeout_s)]
     if describe_native().get("gpu offload") == "yes":
         trials += _on_gpu(model, timeout_s)
-    avoided = known(model).avoided
-    found = replace(choose(trials, avoided), avoided=avoided)
+    found = choose(trials)
     _keep(model, found)
     return found
 
@@ -132,12 +150,10 @@ def trial(model: Path, setting: Setting, *, timeout_s: float = 120) -> Trial:
     return _try(model, [setting], timeout_s)[0]
 
 
-def choose(trials: Sequence[Trial], avoided: Sequence[Setting] = ()) -> Hardware:
-    """The fastest setting that worked and crashed no engine; a later one (more threads, repacked, GPU) must be clearly faster."""
+def choose(trials: Sequence[Trial]) -> Hardware:
+    """The fastest setting that worked; a later one (more threads, repacked, GPU) must be clearly faster."""
     best: tuple[float, Setting] | None = None
     for trial in trials:
-        if trial.setting in avoided:
-            continue
         if trial.seconds is not None and (best is None or trial.seconds < _GAIN * best[0]):
             best = trial.seconds, trial.setting
     failed = [str(trial.setting) for trial in trials if trial.seconds is None]
@@ -191,7 +207,8 @@ def _cache_file(model: Path) -> Path:
 def _from_json(data: dict[str, Any]) -> Hardware:
     trials = tuple(Trial(Setting(**t["setting"]), t["seconds"], t["error"]) for t in data["trials"])
     avoided = tuple(Setting(**setting) for setting in data.get("avoided", ()))
-    return Hardware(Setting(**data["setting"]), data["why"], trials, avoided)
+    fastest = Setting(**data["fastest"]) if data.get("fastest") else None
+    return Hardware(Setting(**data["setting"]), data["why"], trials, avoided, fastest)
 
 
 def _write(path: Path, text: str) -> None:

@@ -142,6 +142,8 @@ class State:
     """The engine's process, where it is one of its own."""
     setting: str = ""
     """The setting of llama.cpp in use, in words."""
+    caution: int = 0
+    """So many steps of `hardware.ladder` down from the fastest one."""
 
 
 class Service(Protocol):

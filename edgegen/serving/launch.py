@@ -5,10 +5,7 @@ Knows neither process nor model.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
-
-from edgegen.hardware import Setting
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +25,9 @@ class Launch:
     cells: int | None = None
     """Tokens that all texts have room for together."""
     caution: int = 0
-    """So many steps of `cautious` from the setting that is known to be fastest."""
+    """So many steps of `hardware.ladder` down from the setting that is known to be fastest."""
+    faulted: tuple[int, ...] = ()
+    """The steps on which an engine was ended by a fault of native code: they are kept in mind for later starts."""
     max_waiting: int = 32
     """Completions that wait beside those that run."""
 
@@ -36,16 +35,6 @@ class Launch:
     def what(self) -> str:
         """What is opened, in words."""
         return self.model or self.pack or "the active pack"
-
-
-_SAFER: tuple[dict[str, Any], ...] = ({"repacked": False}, {"threads": 1}, {"gpu_layers": 0})
-
-
-def cautious(setting: Setting, steps: int) -> Setting:
-    """The setting without what is most often at fault: first repacked buffers, then more than one thread, then the GPU."""
-    for change in _SAFER[:steps]:
-        setting = replace(setting, **change)
-    return setting
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,7 @@ def launch_from_json(raw: Mapping[str, Any]) -> Launch:
     """What the first line said. Raises UsageError where the front is of another version than this file."""
     if raw["version"] != __version__:
         raise UsageError(f"edgegen was changed from {raw['version']} to {__version__} while it served. Start the server again.")
-    return Launch(**raw["launch"])
+    return Launch(**{**raw["launch"], "faulted": tuple(raw["launch"]["faulted"])})
 
 
 def explain_to_json(call: Explain) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from edgegen.explain import Explainer, ExplainOptions
 from edgegen.pack import Pack
 from edgegen.pack.installed import chosen
 from edgegen.serving.calls import Complete, Ended, Explain, Explained, Part, State
-from edgegen.serving.launch import Launch, cautious
+from edgegen.serving.launch import Launch
 from edgegen.serving.runner import Runner, describe
 
 Say = Callable[[str], object]
@@ -45,21 +45,23 @@ def opened(launch: Launch, say: Say) -> tuple[Runner, State]:
     model = pack.model if pack else Path(launch.model or "")
     header = read_header(model)
     known = hardware.known(model)
-    fastest = known.avoided[0] if launch.caution and known.avoided else known.setting
-    setting = cautious(replace(fastest, threads=launch.threads) if launch.threads else fastest, launch.caution)
+    fastest = known.fastest or known.setting
+    rungs = hardware.ladder(model, replace(fastest, threads=launch.threads) if launch.threads else fastest)
+    at = hardware.rung(rungs, known.avoided, launch.caution)
     adapter = Path(launch.adapter) if launch.adapter else None
     engine = open_engine(
-        model, setting=setting, max_waiting=launch.max_waiting, adapter=adapter, n_ctx=launch.context, n_cells=launch.cells,
+        model, setting=rungs[at], max_waiting=launch.max_waiting, adapter=adapter, n_ctx=launch.context, n_cells=launch.cells,
         table=pack.drafts if pack else None,
     )  # fmt: skip
     info = _info(pack, model) | ({"adapter": adapter.name} if adapter else {})
     explainer = _explainer(engine, pack, adapter, info["label"], say)
     runner = Runner(explainer, engine, info["label"])
     prove(runner, _languages(pack) if explainer.has_model else ())
-    if (safe := cautious(fastest, launch.caution)) != fastest:
+    if crashed := [rungs[step] for step in launch.faulted if step < at]:
         with suppress(StorageError):  # it is found out again, then
-            hardware.avoid(model, fastest, safe)
-    return runner, describe(engine, info, explains=explainer.has_model, setting=str(setting), **_of_header(header, engine))
+            hardware.avoid(model, crashed)
+    how = {"explains": explainer.has_model, "setting": str(rungs[at]), "caution": at}
+    return runner, describe(engine, info, **how, **_of_header(header, engine))
 
 
 def _info(pack: Pack | None, model: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from edgegen.errors import EdgegenError, EngineError
@@ -32,15 +32,22 @@ class GoneError(EngineError):
 
 
 class StartError(EngineError):
-    """The process died before it was ready, or took too long."""
+    """The process died before it was ready, or took too long: `end` says how."""
+
+    def __init__(self, message: str, end: End) -> None:
+        super().__init__(message)
+        self.end = end
 
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How a process ended: in words, and whether by a fault of its own that a safer setting may cure."""
+    """How a process ended."""
 
     why: str
     crashed: bool = False
+    """A safer setting may cure it."""
+    fault: bool = False
+    """Native code was at fault: the setting is not taken again."""
 
 
 class Process(asyncio.Protocol):
@@ -76,8 +83,8 @@ class Process(asyncio.Protocol):
             one._send(messages.launch_to_json(launch))
             await asyncio.wait_for(asyncio.shield(one._said), policy.start_s)
         except TimeoutError:
-            await one.kill("it was not ready in time")
-            raise StartError(f"The engine's process was not ready after {policy.start_s:g} s.") from None
+            await one.kill("it was not ready in time", crashed=True)
+            raise StartError(f"The engine's process was not ready after {policy.start_s:g} s.", await one.ended()) from None
         except BaseException:
             await one.kill("it could not start")
             raise
@@ -242,7 +249,8 @@ class Process(asyncio.Protocol):
             code = await asyncio.to_thread(self._process.wait)
         end = self._end or _ending(code)
         if not self._said.done():
-            self._said.set_exception(StartError(f"The engine's process died before it was ready: {end.why}."))
+            end = replace(end, crashed=end.crashed or code >= 0)
+            self._said.set_exception(StartError(f"The engine's process died before it was ready: {end.why}.", end))
         if not self._ended.done():
             self._ended.set_result(end)
 
@@ -254,11 +262,13 @@ def _spawned(command: Sequence[str], handle: int) -> subprocess.Popen[bytes]:
             command, pass_fds=[handle], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, process_group=0
         )
     except OSError as error:
-        raise StartError(f"The engine's process cannot be started: {error}. Free some memory.") from error
+        why = f"The engine's process cannot be started: {error}. Free some memory."
+        raise StartError(why, End(str(error))) from error
 
 
 def _ending(code: int) -> End:
     if code >= 0:
         return End(f"it ended with code {code}")
     name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-    return End(f"it was ended by {name}" + ", as happens where memory is short" * (name == "SIGKILL"), name in _FAULTS)
+    fault = name in _FAULTS
+    return End(f"it was ended by {name}" + ", as happens where memory is short" * (name == "SIGKILL"), fault, fault)

@@ -19,7 +19,7 @@ from edgegen.errors import EdgegenError, EngineError, MissingExtraError, NotFoun
 from edgegen.serving import messages
 from edgegen.serving.calls import Complete, Ended, Explain, Explained, State, Written
 from edgegen.serving.launch import Launch, Policy
-from edgegen.serving.process import COMMAND, GoneError, Process
+from edgegen.serving.process import COMMAND, End, GoneError, Process, StartError
 from edgegen.serving.templates import explained
 
 LOG = logging.getLogger(__name__)
@@ -50,6 +50,7 @@ class Supervisor:
         self._processes: set[Process] = set()
         self._closing = False
         self._deaths, self._caution, self._since_s = 0, 0, 0.0
+        self._faulted: tuple[int, ...] = ()
         self.counts = Counter[str](dict.fromkeys(_COUNTS, 0))
 
     @property
@@ -81,7 +82,7 @@ class Supervisor:
                 self._known = State(False, str(error).rstrip("."))
                 raise
             except EngineError as error:
-                self._fail(str(error), crashed=True)
+                self._fail(str(error), _end(error))
                 self._revive()
 
     async def explain(self, call: Explain) -> Explained:
@@ -186,7 +187,7 @@ class Supervisor:
                 self.counts["pack_switches_failed_total"] += 1
                 LOG.error("%s is not used, what was served before still is: %s", launch.what, error)
                 raise
-            self._launch, self._deaths, self._caution = launch, 0, 0
+            self._launch, self._deaths, self._faulted = launch, 0, ()
             if self._revival is not None:
                 self._revival.cancel()
             self.counts["pack_switches_total"] += 1
@@ -209,6 +210,7 @@ class Supervisor:
         self._run(self._mourn(process))
         old, self._current = self._current, process
         self._known, self._since_s = process.state, asyncio.get_running_loop().time()
+        self._caution = process.state.caution
         # What has worked is what comes back, whichever pack is active by then.
         path = (process.state.pack or {}).get("path")
         self._proven = launch if launch.model else replace(launch, pack=path)
@@ -226,13 +228,14 @@ class Supervisor:
         self._current = None
         if asyncio.get_running_loop().time() - self._since_s >= self._policy.good_s:
             self._deaths = 0
-        self._fail(f"The engine died: {end.why}", crashed=end.crashed)
+        self._fail(f"The engine died: {end.why}", end)
         self._revive()
 
-    def _fail(self, why: str, *, crashed: bool) -> None:
-        """Note a death. What crashed is started with a safer setting; what was killed again, without buffers that take memory."""
+    def _fail(self, why: str, end: End) -> None:
+        """Note a death. What crashed is started with a safer setting; a kill from outside says nothing about the setting."""
         self._deaths += 1
-        self._caution += crashed or (self._deaths > 1 and not self._caution)
+        self._faulted += (self._caution,) * end.fault
+        self._caution += end.crashed
         self.counts["engine_deaths_total"] += 1
         self._known = replace(self._known, ready=False, why=why.rstrip("."))
         LOG.error("%s. Explanations come from templates until it is back", why.rstrip("."))
@@ -244,12 +247,12 @@ class Supervisor:
         while True:
             await asyncio.sleep(self._policy.pause_s(self._deaths))
             try:
-                await self._install(replace(self._proven, caution=self._caution))
+                await self._install(replace(self._proven, caution=self._caution, faulted=self._faulted))
             except _HOPELESS as error:
-                self._fail(f"The engine cannot start: {error}", crashed=False)
+                self._fail(f"The engine cannot start: {error}", End(str(error)))
                 self._proven = self._launch  # the folder that it was in may be gone
             except EngineError as error:
-                self._fail(str(error), crashed=True)
+                self._fail(str(error), _end(error))
             else:
                 self.counts["engine_restarts_total"] += 1
                 LOG.warning("the engine is back after %d deaths: %s", self._deaths, self._known.setting)
@@ -269,3 +272,8 @@ class Supervisor:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _end(error: EngineError) -> End:
+    """How a start ended."""
+    return error.end if isinstance(error, StartError) else End(str(error), crashed=True)

@@ -17,10 +17,10 @@ from edgegen.engine.backend import Batch, Logits
 from edgegen.engine.loop import Engine
 from edgegen.errors import PackError
 from edgegen.explain import Explainer
-from edgegen.hardware import Setting
+from edgegen.hardware import Setting, ladder
 from edgegen.serving.calls import State
 from edgegen.serving.child import main
-from edgegen.serving.launch import Launch, cautious
+from edgegen.serving.launch import Launch
 from edgegen.serving.runner import Runner, describe
 from tests.fakes.backend import FakeBackend, scripted
 
@@ -56,8 +56,10 @@ def opened(launch: Launch, say: Callable[[str], object]) -> tuple[Runner, State]
         os.kill(os.getpid(), signal.SIGSEGV)
     engine = Engine(lambda: Paced(name))
     info = {"name": name, "label": f"{name}@1", "version": "1", "languages": ["en", "zh"], "path": name}
-    setting = str(cautious(Setting(threads=2, repacked=True), launch.caution))
-    return Runner(Explainer(engine), engine, f"{name}@1"), describe(engine, info, explains=True, setting=setting)
+    rungs = ladder(Path("none"), Setting(threads=2, repacked=True))
+    at = min(launch.caution, len(rungs) - 1)
+    state = describe(engine, info, explains=True, setting=str(rungs[at]), caution=at)
+    return Runner(Explainer(engine), engine, f"{name}@1"), state
 
 
 def _died(file: Path) -> bool:

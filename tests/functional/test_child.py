@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from edgegen import hardware
 from edgegen.engine import open_engine
 from edgegen.errors import EngineError, NotFoundError, PackError
 from edgegen.explain import Explainer
+from edgegen.hardware import Hardware, Setting
 from edgegen.pack.installed import Installed
 from edgegen.serving.calls import Explain
 from edgegen.serving.launch import Launch
@@ -97,6 +99,27 @@ async def test_switches_real_packs_and_keeps_the_old_one_where_the_new_one_is_da
         os.kill(supervisor.state.pid or 0, signal.SIGKILL)
         await ready(supervisor, 1)
         assert (await text(supervisor, long(tokens=20)))[0] == second
+    finally:
+        await supervisor.drain(1)
+
+
+async def test_what_crashed_is_not_taken_again(pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither by the next process nor by the next server; what was killed from outside is."""
+    monkeypatch.setenv("EDGEGEN_CACHE", str(tmp_path / "cache"))
+    model, probed, old = pack / "model.gguf", Setting(1, repacked=True), Setting(2)
+    hardware._keep(model, Hardware(probed, "probed", avoided=(old,)))
+    supervisor = Supervisor(Launch(pack=str(pack)))
+    await asyncio.wait_for(supervisor.start(), WAIT_S)
+    try:
+        for kills in (1, 2):
+            os.kill(supervisor.state.pid or 0, signal.SIGKILL)
+            await ready(supervisor, kills)
+            assert supervisor.state.setting == str(probed) and hardware.known(model).avoided == (old,)
+        os.kill(supervisor.state.pid or 0, signal.SIGSEGV)
+        await ready(supervisor, 3)
+        assert supervisor.state.setting == str(Setting(1)) and hardware.known(model).avoided == (old, probed)
+        await supervisor.switch(pack)
+        assert supervisor.state.setting == str(Setting(1)) == str(hardware.known(model).setting)
     finally:
         await supervisor.drain(1)
 

@@ -193,6 +193,18 @@ async def test_says_that_it_is_not_ready_and_refuses_completions_meanwhile() -> 
         assert (await supervisor.figures())["engine_up"] == 0
 
 
+async def test_a_kill_from_outside_says_nothing_about_the_setting() -> None:
+    """However often; a fault does, and is told to the next process."""
+    async with supervised() as supervisor:
+        for kills in (1, 2, 3):
+            os.kill(supervisor.state.pid or 0, signal.SIGKILL)
+            await ready(supervisor, kills)
+            assert supervisor.state.setting == "CPU, 2 threads, repacked buffers on"
+        os.kill(supervisor.state.pid or 0, signal.SIGABRT)
+        await ready(supervisor, 4)
+        assert supervisor.state.setting == "CPU, 2 threads, repacked buffers off" and supervisor._faulted == (0,)
+
+
 async def test_a_crash_at_the_start_is_tried_again_with_safer_settings(tmp_path: Path) -> None:
     """Templates answer until it works."""
     async with supervised(f"flaky:{tmp_path / 'deaths'}") as supervisor:

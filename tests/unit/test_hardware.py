@@ -11,8 +11,8 @@ import pytest
 
 from edgegen import hardware
 from edgegen.errors import NotFoundError, StorageError
-from edgegen.hardware import Setting, Trial
-from tests.fakes.tiny_gguf import write_tiny_gguf
+from edgegen.hardware import Hardware, Setting, Trial
+from tests.fakes.tiny_gguf import LAYERS, write_tiny_gguf
 
 
 @pytest.fixture(autouse=True)
@@ -48,14 +48,33 @@ def test_without_a_working_trial_the_default_stays() -> None:
     assert found.setting == hardware.default_setting() and "no trial worked" in found.why
 
 
-def test_what_crashed_an_engine_is_not_chosen_again(model: Path) -> None:
-    """Neither from the kept answer nor by the next probe, however fast it was."""
-    fast, safe = Setting(2, repacked=True), Setting(2)
-    found = hardware.avoid(model, fast, safe)
-    assert hardware.known(model) == found and found.setting == safe and "crashed with CPU, 2 threads, repacked" in found.why
-    assert hardware.avoid(model, safe, Setting(1)).avoided == (fast, safe)
-    assert hardware.probe(model).setting not in (fast, safe) and hardware.known(model).avoided == (fast, safe)
-    assert hardware.choose([Trial(safe, 0.4), Trial(fast, 0.1)], [fast]).setting == safe
+def test_settings_get_safer_step_by_step(model: Path) -> None:
+    """Fewer layers on the GPU by halves, then none, no repacked buffers, one thread; each step is another setting."""
+    found = hardware.ladder(model, Setting(4, repacked=True, gpu_layers=-1))
+    assert LAYERS == 2
+    assert found == [Setting(4, True, -1), Setting(4, True, 1), Setting(4, True), Setting(4), Setting(1)]
+    assert hardware.ladder(model, Setting(2)) == [Setting(2), Setting(1)] and hardware.ladder(model, Setting()) == [Setting()]
+
+
+def test_a_step_that_is_avoided_is_passed_over() -> None:
+    """From so many steps down; where all are avoided, the safest is taken."""
+    rungs = [Setting(2, repacked=True), Setting(2), Setting(1)]
+    assert [hardware.rung(rungs, (), steps) for steps in (0, 1, 9)] == [0, 1, 2]
+    assert hardware.rung(rungs, [Setting(2)]) == 0 and hardware.rung(rungs, [Setting(2)], 1) == 2
+    assert hardware.rung(rungs, rungs) == 2
+
+
+def test_what_crashed_an_engine_is_not_taken_until_the_next_probe(model: Path, cache: Path) -> None:
+    """The next safer setting that crashed none is; the probe forgets what crashed."""
+    fast = Setting(2, repacked=True)
+    hardware._keep(model, Hardware(fast, "probed"))
+    found = hardware.avoid(model, [fast])
+    assert hardware.known(model) == found and (found.setting, found.fastest) == (Setting(2), fast)
+    assert "crashed with CPU, 2 threads, repacked" in found.why
+    found = hardware.avoid(model, [Setting(2)])
+    assert found.avoided == (fast, Setting(2)) and (found.setting, found.fastest) == (Setting(1), fast)
+    probed = hardware.probe(model)
+    assert hardware.known(model) == probed and probed.avoided == () and probed.fastest is None
 
 
 def test_default_is_safe(model: Path) -> None:

@@ -17,11 +17,10 @@ from edgegen.domain import Fact, Kind, Level, Request, Section
 from edgegen.engine.options import SamplingOptions
 from edgegen.errors import BusyError, EdgegenError, EngineError, PromptTooLongError
 from edgegen.explain import ExplainOptions
-from edgegen.hardware import Setting
 from edgegen.serving import child, messages
 from edgegen.serving.calls import Complete, Ended, Explain, Explained, Part, State, Token, Written
 from edgegen.serving.child import Desk
-from edgegen.serving.launch import Launch, Policy, cautious
+from edgegen.serving.launch import Launch, Policy
 from edgegen.serving.messages import Lines
 from edgegen.serving.outbox import Outbox
 
@@ -93,7 +92,7 @@ def test_the_state_comes_back() -> None:
 
 def test_a_process_of_another_version_says_so() -> None:
     """As after an upgrade under a running server."""
-    launch = Launch(pack="tiny", threads=3)
+    launch = Launch(pack="tiny", threads=3, faulted=(0, 2))
     line = over(messages.launch_to_json(launch))
     assert messages.launch_from_json(line) == launch
     with pytest.raises(errors.UsageError, match="Start the server again"):
@@ -200,13 +199,6 @@ def test_a_fault_is_told_by_its_place_alone() -> None:
     except ValueError as error:
         told = child._fault(type(error), error.__traceback__)
     assert told.startswith("ValueError at test_messages.py:") and "secret" not in told
-
-
-def test_settings_get_safer_step_by_step() -> None:
-    """As far as there are steps."""
-    fast = Setting(4, repacked=True, gpu_layers=-1)
-    found = [cautious(fast, steps) for steps in (0, 1, 2, 3, 9)]
-    assert found == [fast, Setting(4, False, -1), Setting(1, False, -1), Setting(1), Setting(1)]
 
 
 def test_pauses_double_up_to_a_bound() -> None:
