@@ -191,7 +191,9 @@ def _ablate(args: argparse.Namespace) -> int:
         raise _missing(error) from error
     if bad := [given for given in args.vary if "=" not in given]:
         raise UsageError(f"--vary {bad[0]}: write NAME=VALUE,VALUE, for example --vary augment=order,dropout.")
-    vary = {name: values.split(",") for name, values in (given.split("=", 1) for given in args.vary)}
+    vary = dict[str, list[str]]()
+    for name, values in (given.split("=", 1) for given in args.vary):
+        vary.setdefault(name, []).extend(values.split(","))
     train, held = _pairs(args) if args.valid is None else (list(pairs.read(args.data)), list(pairs.read(args.valid)))
     sys.stdout.write(ablate.table(ablate.ablate(args.base, train, held, args.out, _options(args), vary, say)))
     say(f"as data: {args.out / ablate.REPORT}")

@@ -107,9 +107,12 @@ def test_the_command(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
         "--out",
         str(tmp_path / "o"),
     ]
-    assert main([*common, "--valid", str(valid), "--vary", "adversarial=none,fgm", "--vary", "kind=dora"]) == 0
+    assert (
+        main([*common, "--valid", str(valid), "--vary", "kind=dora", "--vary", "adversarial=none", "--vary", "adversarial=fgm"])
+        == 0
+    )
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split(" | ")[0] for line in lines[2:]] == ["| usual", "| adversarial=fgm", "| kind=dora"]
+    assert [line.split(" | ")[0] for line in lines[2:]] == ["| usual", "| kind=dora", "| adversarial=fgm"]
     assert json.loads((tmp_path / "o" / ablate.REPORT).read_text("utf-8"))["held"] == 2
     assert main([*common, "--vary", "adversarial"]) == 2
     assert "NAME=VALUE" in capsys.readouterr().err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -156,6 +157,17 @@ def test_what_was_prepared_can_be_prepared_again(made: Callable[..., Prepared], 
     assert [json.loads(line)["text"] for line in first.splitlines()] == [
         pair.text for pair in pairs.read(tmp_path / "again" / "train.jsonl")
     ]  # fmt: skip
+
+
+def test_copies_of_pairs_are_left_out(made: Callable[..., Prepared], tmp_path: Path) -> None:
+    """What a model or a rule has changed must not measure, so it is no text of the shop's own."""
+    made(MR)
+    first = tmp_path / "out" / "train.jsonl"
+    own = list(pairs.read(first))
+    pairs.write(first, [*own, *(replace(pair, copy_of=pair.digest) for pair in own)])
+    again = prepare({"train": first}, tmp_path / "again", ALL, lambda _: None)
+    assert len(list(pairs.read(tmp_path / "again" / "train.jsonl"))) == len(own)
+    assert f"Row {len(own) + 1}: a changed copy" in json.dumps(again.report)
 
 
 def test_duplicates_go(made: Callable[..., Prepared]) -> None:

@@ -132,6 +132,8 @@ def _maker(source: Source, options: PrepareOptions, labels: Labels) -> _Make:
         return _draft(row, text, attributes.request(pairs, lang, task or "tell"), attributes.canonical(pairs), options)
 
     def pair(row: Row, text: str, _: Lang) -> Draft:
+        if row.fields.get("copy_of"):
+            raise ValueError(f"Row {row.number}: a changed copy of another pair. Prepare first, and make copies of what is kept.")
         request = request_from_json(_plain(row.fields))
         text = texts.tidy(str(row.fields.get("original") or _with_values(text, request)))
         return _draft(row, text, request, _canonical(request), options)
