@@ -52,6 +52,8 @@ class Trial:
     setting: Setting
     seconds: float | None
     error: str = ""
+    busy: str = ""
+    """Why it is no fault of the setting's or the model's, where that is so; see `starved`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,16 @@ class Hardware:
 def usable_cores() -> int:
     """Processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def starved(took_s: float, used_s: float) -> str:
+    """What to say of work on one thread that took too long because others had the processor; nothing where it had it itself."""
+    if used_s >= took_s / 2:
+        return ""
+    return (
+        f"The machine is busy: of {took_s:.0f} s the trial had the processor for {used_s:.1f} s. "
+        "Try again when less is running; the model is not at fault."
+    )
 
 
 def default_setting() -> Setting:
@@ -171,25 +183,34 @@ def _thread_counts() -> list[int]:
 
 def _try(model: Path, settings: list[Setting], timeout_s: float) -> list[Trial]:
     """Trials in one child. Those after a crash count as failed: what crashes with two threads is not wanted with one."""
-    output, end = _child([str(model), *(json.dumps(asdict(setting)) for setting in settings)], timeout_s)
+    output, end, busy = _child([str(model), *(json.dumps(asdict(setting)) for setting in settings)], timeout_s)
     answers = [json.loads(line) for line in output.splitlines() if line.startswith("{") and line.endswith("}")]
     trials = []
     for i, setting in enumerate(settings):
         answer = answers[i] if i < len(answers) else {}
-        trials.append(Trial(setting, answer.get("seconds"), "" if "seconds" in answer else str(answer.get("error", end))))
+        failed = "seconds" not in answer
+        trials.append(Trial(setting, answer.get("seconds"), failed * str(answer.get("error", end)), failed * busy))
     return trials
 
 
-def _child(arguments: list[str], timeout_s: float) -> tuple[str, str]:
-    """The child's stdout and, in words, how it ended."""
+def _child(arguments: list[str], timeout_s: float) -> tuple[str, str, str]:
+    """The child's stdout and, in words, how it ended, and whether that was the machine's fault."""
+    began_s = _children_s()
     command = [sys.executable, "-m", _CHILD, *arguments]
     try:
         done = subprocess.run(command, capture_output=True, timeout=timeout_s, check=False)  # noqa: S603 - our own module
     except subprocess.TimeoutExpired as error:
-        return (error.stdout or b"").decode("utf-8", "replace"), f"not done after {timeout_s:g} s"
+        busy = starved(timeout_s, _children_s() - began_s)
+        return (error.stdout or b"").decode("utf-8", "replace"), f"not done after {timeout_s:g} s", busy
     except OSError as error:
-        return "", f"cannot start: {error}"
-    return done.stdout.decode("utf-8", "replace"), _ending(done.returncode)
+        return "", f"cannot start: {error}", ""
+    return done.stdout.decode("utf-8", "replace"), _ending(done.returncode), ""
+
+
+def _children_s() -> float:
+    """The processor's time that children which have ended took."""
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def _ending(code: int) -> str:
@@ -234,7 +255,7 @@ def llama_version() -> str:
 
 def describe_native(timeout_s: float = 60) -> dict[str, str]:
     """What llama.cpp says of itself, asked in a child process."""
-    output, end = _child([], timeout_s)
+    output, end, _ = _child([], timeout_s)
     if not output.startswith("{"):
         return {"llama-cpp-python": llama_version(), "loading it": end}
     answer: dict[str, str] = json.loads(output)

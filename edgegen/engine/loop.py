@@ -95,6 +95,15 @@ class Engine:
         """Threads that the next step uses."""
         return self._governor.threads
 
+    @property
+    def most_threads(self) -> int:
+        """Threads that steps use while nothing disturbs. May be set by any thread, from the next step on."""
+        return self._governor.most
+
+    @most_threads.setter
+    def most_threads(self, most: int) -> None:
+        self._governor.most = most
+
     def figures(self) -> dict[str, float]:
         """Counters and gauges as they are at the end of the last step; see `figures.Figures.as_metrics`. Any thread may ask."""
         return {**self._worker.figures.as_metrics(), "jobs_waiting": self.waiting}

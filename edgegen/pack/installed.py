@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgegen import durable, folders, hardware
-from edgegen.errors import EdgegenError, NotFoundError, PackError, SignatureError, UsageError
+from edgegen.errors import EdgegenError, NotFoundError, PackError, SignatureError, UnavailableError, UsageError
 from edgegen.pack import loading, source, trust
 from edgegen.pack.loading import Pack
 from edgegen.pack.manifest import MODEL, SIGNATURE, read_json
@@ -38,8 +38,13 @@ class Active:
 
 
 def require_loads(model: Path) -> None:
-    """Raise PackError unless llama.cpp loads the model and computes with it, tried in a child process, which may crash."""
+    """Raise PackError unless llama.cpp loads the model and computes with it, tried in a child process, which may crash.
+
+    On one thread, which is the last to suffer where the machine is busy; UnavailableError where that was too much.
+    """
     trial = hardware.trial(model, hardware.Setting())
+    if trial.busy:
+        raise UnavailableError(trial.busy)
     if trial.seconds is None:
         why = trial.error.replace(str(model), model.name).rstrip(".")
         raise PackError(f"The model failed its trial in a child process: {why}. Do not use this pack.")
@@ -49,7 +54,7 @@ class Installed:
     """The packs in the user's data folder. Methods that write raise StorageError where the system refuses."""
 
     def __init__(self, try_model: Callable[[Path], None] = require_loads) -> None:
-        """`try_model` raises PackError for a model that does not load."""
+        """`try_model` raises PackError for a model that does not load, UnavailableError where that cannot be told now."""
         self.folder = folders.data()
         self.packs = self.folder / "packs"
         self.state_file = self.folder / "active.json"
@@ -77,7 +82,7 @@ class Installed:
     def install(self, path: Path, *, allow_unsigned: bool = False) -> Pack:
         """Verify a pack, try its model and put it beside the others; nothing is activated.
 
-        Raises NotFoundError, PackError, SignatureError, StorageError; then everything is as it was.
+        Raises NotFoundError, PackError, SignatureError, StorageError, UnavailableError; then everything is as it was.
         """
         found = source.read(path)
         signer = trust.known_signer(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
@@ -50,13 +51,14 @@ def opened(launch: Launch, say: Say) -> tuple[Runner, State]:
     at = hardware.rung(rungs, known.avoided, launch.caution)
     adapter = Path(launch.adapter) if launch.adapter else None
     engine = open_engine(
-        model, setting=rungs[at], max_waiting=launch.max_waiting, adapter=adapter, n_ctx=launch.context, n_cells=launch.cells,
-        table=pack.drafts if pack else None,
+        model, setting=replace(rungs[at], threads=1), max_waiting=launch.max_waiting, adapter=adapter, n_ctx=launch.context,
+        n_cells=launch.cells, table=pack.drafts if pack else None,
     )  # fmt: skip
     info = _info(pack, model) | ({"adapter": adapter.name} if adapter else {})
     explainer = _explainer(engine, pack, adapter, info["label"], say)
     runner = Runner(explainer, engine, info["label"])
     prove(runner, _languages(pack) if explainer.has_model else ())
+    engine.most_threads = rungs[at].threads  # not before: where the machine is busy, a step on several may take a minute
     if crashed := [rungs[step] for step in launch.faulted if step < at]:
         with suppress(StorageError):  # it is found out again, then
             hardware.avoid(model, crashed)
@@ -118,7 +120,7 @@ def prove(runner: Runner, languages: Sequence[Lang]) -> None:
     if ended.completion_tokens < 1:
         raise EngineError("The model wrote nothing in its trial. Do not use it.")
     for lang in languages:
-        options = ExplainOptions(n=1, rewrite=False, deadline_s=_TRIAL_S)
+        options = ExplainOptions(n=1, rewrite=False, deadline_s=2 * _TRIAL_S)  # `_asked` is the one that loses patience
         call = Explain(Request("reason", lang, (Section("item", _TRIAL_FACTS),)), options)
         record = _asked(partial(runner.explain, call)).record
         if record["note"] is not None or not record["tokens"]:
@@ -128,6 +130,7 @@ def prove(runner: Runner, languages: Sequence[Lang]) -> None:
 def _asked(call: Callable[[Callable[[Any], None]], object]) -> Any:
     """What a call tells at its end. Raises the error that it tells, EngineError where it takes too long."""
     done: Future[Any] = Future()
+    used_s = time.process_time()
 
     def tell(answer: Any) -> None:
         if isinstance(answer, EdgegenError):
@@ -139,4 +142,5 @@ def _asked(call: Callable[[Callable[[Any], None]], object]) -> Any:
     try:
         return done.result(_TRIAL_S)
     except TimeoutError:
-        raise EngineError(f"The trial took more than {_TRIAL_S:g} s. Use a smaller model.") from None
+        busy = hardware.starved(_TRIAL_S, time.process_time() - used_s)
+        raise EngineError(busy or f"The trial took more than {_TRIAL_S:g} s. Use a smaller model.") from None

@@ -152,6 +152,19 @@ def test_a_child_that_hangs_is_ended(model: Path, tmp_path: Path, monkeypatch: p
     assert {trial.error for trial in found.trials} == {"not done after 0.5 s"}
 
 
+def test_a_busy_machine_is_no_fault_of_the_model(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trial that had the processor for far less than it took says so; one that had it, or ended in time, does not."""
+    assert "The machine is busy: of 90 s the trial had the processor for 4.0 s" in hardware.starved(90, 4)
+    assert hardware.starved(90, 80) == ""
+    child(tmp_path, monkeypatch, "import time\ntime.sleep(60)\n")
+    assert "machine is busy" in hardware.trial(model, Setting(), timeout_s=0.5).busy
+    monkeypatch.setattr(hardware, "_children_s", iter((0.0, 0.5)).__next__)
+    assert hardware.trial(model, Setting(), timeout_s=0.5).busy == ""
+    child(tmp_path, monkeypatch, "import sys\nsys.exit(3)\n")
+    monkeypatch.setattr(hardware, "_children_s", lambda: 0.0)
+    assert hardware.trial(model, Setting()) == Trial(Setting(), None, "ended with code 3")
+
+
 def test_errors_of_a_trial_are_kept(tmp_path: Path) -> None:
     """A model that cannot be loaded fails every trial with its reason."""
     bad = tmp_path / "bad.gguf"
