@@ -120,6 +120,21 @@ def test_synonyms() -> None:
     assert synonyms.change(pair("{name}, {price}.", DESK), Random(1)) is None
 
 
+@pytest.mark.parametrize(
+    ("lang", "text"),
+    [
+        ("en", "See what {name} is, as it is. Shoppers picked it up. They chose to stay."),
+        ("en", "{name}: besides the lamp. So far as it goes."),
+        ("zh", "{name}展现在眼前，主要是二十分钟之内，十分之好。"),
+        ("zh", "{name}提亮的同时，之所以好看，不仅仅是另外一款。"),
+        ("zh", "{name}搭配上{material}，起售价{price}。"),
+    ],
+)
+def test_words_within_others_are_left_alone(lang: Lang, text: str) -> None:
+    """A phrase that is part of another one, or of a turn of phrase, has no synonym."""
+    assert every(synonyms, pair(text, DESK, lang=lang)) == set()
+
+
 @pytest.mark.parametrize("lang", LANGS)
 def test_lists_of_synonyms_claim_the_same(lang: Lang) -> None:
     """No phrase makes a claim that another one in its list does not; all are in lower case, and none stands alone."""

@@ -39,12 +39,16 @@ def groups(lang: Lang) -> tuple[Group, ...]:
 
 
 def _regex(
-    lang: Lang, words: Sequence[str], before: Sequence[str] = (), after: Sequence[str] = (), never: str = ""
+    lang: Lang, words: Sequence[str], before: Sequence[str] = (), after: Sequence[str] = (), never: str = "", unless: str = ""
 ) -> re.Pattern[str]:
-    """`before` and `after` are keys of the slot that the phrase stands right before or after, `never` what must not precede."""
+    """`before` and `after` are keys of the slot that the phrase stands right before or after.
+
+    `never` are characters that must not stand before it, `unless` a pattern that must not follow.
+    """
     edge, blank = (r"\b", " ") if lang == "en" else ("", "")
     left = rf"(?P<left>⟨(?:{'|'.join(after)}):\d+⟩{blank})" if after else f"(?P<left>){edge}"
     right = rf"(?={blank}{'(?:an? )?' if blank else ''}⟨(?:{'|'.join(before)}):)" if before else edge
+    right += f"(?!{unless})" if unless else ""
     guard = f"(?<![{never}])" if never else ""
     phrases = "|".join(map(re.escape, sorted(words, key=len, reverse=True)))
     return re.compile(rf"{left}{guard}(?P<phrase>{phrases}){right}", re.IGNORECASE)
