@@ -115,8 +115,7 @@ def guess(columns: Sequence[str], overrides: Mapping[str, str] | None = None) ->
         if column not in found and (key == "feature" or key not in found.values()):
             found[column] = key
     if "name" not in found.values():
-        listed = ", ".join(columns) or "none"
-        raise MappingError(f"No column is the product's name. Say which one is: --map name=COLUMN. Columns: {listed}.")
+        raise MappingError(f"No column is the product's name. Columns: {', '.join(columns) or 'none'}.", lacks="name")
     return ColumnMap({c: found[c] for c in columns if c in found}, units)
 
 

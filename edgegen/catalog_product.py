@@ -7,7 +7,7 @@ Knows no task and no model. What a cell means is `edgegen.catalog_read`'s busine
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
@@ -28,6 +28,8 @@ MOST_POINTS = 8
 MOST_ASPECTS = 5
 CURRENCY: Mapping[Lang, str] = {"en": "USD", "zh": "CNY"}
 _EMPTY = frozenset({"", "null", "none", "n/a", "na", "nan", "-", "--", "—", "/"})
+_UNSAID = re.compile(r"more than \d+ |is empty$")  # reasons that say nothing of the catalogue's quality
+_VALUES = frozenset({Kind.MONEY, Kind.RATING, Kind.PERCENT, Kind.DISCOUNT, Kind.COUNT, Kind.DATE})
 _FREE_TEXT = frozenset({"description", "summary", "body", "details", "about", "描述", "简介", "详情", "商品描述", "商品详情"})
 _JUNK_VALUES = (
     (re.compile(r"https?://|www\.|^data:", re.IGNORECASE), "a web address"),
@@ -51,6 +53,11 @@ class Product:
     withheld: tuple[tuple[str, str], ...]
     reasons: tuple[Section, ...] = ()
     ratings: tuple[Fact, ...] = ()
+
+    @property
+    def lost(self) -> Iterator[tuple[str, str]]:
+        """Of `withheld`, what says that something is wrong with the row."""
+        return ((column, reason) for column, reason in self.withheld if not _UNSAID.match(reason))
 
 
 @dataclass
@@ -83,8 +90,13 @@ class _Reading:
         self.facts = [(column, f) for column, f in self.facts if f.key != key]
 
 
-def product(row: Row, columns: ColumnMap, lang: Lang, currency: str | None = None, most: int = MOST_FACTS) -> Product:
-    """A row's facts, at most `most`, the most telling first. Raises DataError for a row without a usable name."""
+def product(
+    row: Row, columns: ColumnMap, lang: Lang, currency: str | None = None, most: int = MOST_FACTS, *, strict: bool = False
+) -> Product:
+    """A row's facts, at most `most`, the most telling first. Raises DataError for a row without a usable name.
+
+    `strict` refuses a row whose price, rating, percentage, count or date is of a type that cannot hold one; else it is withheld.
+    """
     reading = _Reading(columns, lang, _row_currency(row, columns, currency or CURRENCY[lang]), [], [])
     path = None
     reasons, ratings = tuple[Section, ...](), tuple[Fact, ...]()
@@ -103,15 +115,22 @@ def product(row: Row, columns: ColumnMap, lang: Lang, currency: str | None = Non
             elif key != "currency":
                 _read_cell(reading, column, key, value)
         except ValueError as error:
+            if strict and isinstance(error, cells.WrongTypeError) and _is_value(key):
+                raise DataError(f"Row {row.number}: {column!r} {error}. Give a number or a text.") from None
             reading.withheld.append((column, str(error)))
     path = path or _path_of_category(row, reading)
     if path and not reading.get("category"):
         reading.facts.append((columns.column("category_path") or "", Fact("category", path.split(" > ")[-1], Kind.PHRASE)))
     if reading.get("name") is None:
         why = dict(reading.withheld).get(columns.column("name") or "", "is missing")
-        raise DataError(f"Row {row.number}: the name {why}. Give every product a name, or say which column has it: name=COLUMN.")
+        raise DataError(f"Row {row.number}: the name {why}. Give every product a name.")
     _agree(reading)
     return Product(identity, Section("item", _ranked(reading, most)), path, tuple(reading.withheld), reasons, ratings)
+
+
+def _is_value(key: str | None) -> bool:
+    known = schema.known().get("price" if key == "sale_price" else key or "")
+    return known is not None and known.kind in _VALUES
 
 
 def _reasons(value: Any, lang: Lang) -> tuple[Section, ...]:
@@ -151,7 +170,7 @@ def _split(value: Any) -> list[str]:
 
 def _row_currency(row: Row, columns: ColumnMap, default: str) -> str:
     if not is_currency(default):
-        raise UsageError(f"Unknown currency {default!r}. Give an ISO 4217 code such as USD, EUR or CNY.")
+        raise UsageError(f"Unknown currency {default!r}. Give an ISO 4217 code such as USD, EUR or CNY.", "currency")
     code = str(row.fields.get(columns.column("currency") or "", "")).strip().upper()
     return code if is_currency(code) else default
 
@@ -198,7 +217,10 @@ def _read_cell(reading: _Reading, column: str, key: str | None, value: Any) -> N
     elif key in ("feature", "category"):
         (_features if key == "feature" else _category)(reading, column, value)
     elif key == "rating" and isinstance(value, Mapping):
-        _read_cell(reading, column, key, next((value[k] for k in ("rate", "value", "average") if k in value), None))
+        stars = next((value[k] for k in ("rate", "value", "average") if k in value), None)
+        if stars is None:
+            raise cells.WrongTypeError("is an object without a rate")
+        _read_cell(reading, column, key, stars)
         if "count" in value and not reading.columns.column("reviews"):
             _read_cell(reading, column, "reviews", value["count"])
     else:

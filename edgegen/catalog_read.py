@@ -20,7 +20,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from babel.numbers import is_currency
+from babel.numbers import get_currency_precision, is_currency
 
 from edgegen import schema
 from edgegen.errors import DataError, NotFoundError, UsageError
@@ -207,9 +207,10 @@ def _delimiter(text: str) -> str:
 # --- cells
 
 _GROUPED = re.compile(r"[-+]?[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]+)?")
+_SPACED = re.compile(r"[-+]?[0-9]{1,3}(?: [0-9]{3})+(?:[.,][0-9]+)?")  # NFKC makes thin and no-break spaces plain ones
 _EUROPEAN = re.compile(r"[-+]?(?:[0-9]{1,3}(?:\.[0-9]{3})+|[0-9]+),[0-9]{1,2}")
 _PLAIN = re.compile(r"[-+]?[0-9]+(?:\.[0-9]+)?")
-_MONEY = re.compile(r"([^\d\s.,+-]{0,4})\s*([0-9](?:[0-9.,]*[0-9])?)\s*([^\d\s.,+-]{0,4})")
+_MONEY = re.compile(r"([^\d\s.,+-]{0,4})\s*([0-9](?:[0-9., ]*[0-9])?)\s*([^\d\s.,+-]{0,4})")
 _RATING = re.compile(r"([0-9.]+)\s*(?:(?:/|out of|of)\s*([0-9]+)|分|stars?|★)?", re.IGNORECASE)
 _SYMBOLS = {
     "$": "USD", "US$": "USD", "¥": "CNY", "元": "CNY", "RMB": "CNY", "人民币": "CNY", "€": "EUR", "£": "GBP", "HK$": "HKD",
@@ -225,6 +226,10 @@ _NAMED_DATE = re.compile(r"(?:(\d{1,2})\.? )?([A-Za-z]{3,9})\.?(?: (\d{1,2}))?,?
 _DROPPED = re.compile("[\u202a-\u202e\u2066-\u2069\ufeff]")
 
 
+class WrongTypeError(ValueError):
+    """A cell of a type that cannot hold what its column is of: a list as a price, an object as a date."""
+
+
 def clean(text: str) -> str:
     """A text on one line without control characters, lone surrogates and direction marks."""
     text = "".join(" " if c.isspace() else c for c in text if c.isspace() or unicodedata.category(c) not in ("Cc", "Cs"))
@@ -232,7 +237,7 @@ def clean(text: str) -> str:
 
 
 def number(value: object) -> Decimal:
-    """`12.99`, `1,299.00`, `1.299,00`, `1.2万` as a decimal."""
+    """`12.99`, `1,299.00`, `1.299,00`, `1 299,00` with any space, `1.2万` as a decimal."""
     if isinstance(value, int | Decimal) and not isinstance(value, bool):
         found = Decimal(value)
     elif isinstance(value, float):
@@ -240,7 +245,7 @@ def number(value: object) -> Decimal:
     elif isinstance(value, str):
         found = _number_text(unicodedata.normalize("NFKC", value).strip())
     else:
-        raise ValueError("is not a number")
+        raise WrongTypeError("is not a number")
     if not found.is_finite() or (found and not -7 < found.adjusted() < 13):
         raise ValueError("is not a usual number")
     return round(found, 6) if int(found.as_tuple().exponent) < -6 else found
@@ -253,6 +258,8 @@ def _number_text(text: str) -> Decimal:
         raise ValueError("is not a usual number")
     if _GROUPED.fullmatch(text):
         return Decimal(text.replace(",", "")) * factor
+    if _SPACED.fullmatch(text):
+        return Decimal(text.replace(" ", "").replace(",", ".")) * factor
     if _EUROPEAN.fullmatch(text):
         return Decimal(text.replace(".", "").replace(",", ".")) * factor
     if _PLAIN.fullmatch(text):
@@ -262,6 +269,8 @@ def _number_text(text: str) -> Decimal:
 
 def count(value: object) -> Decimal:
     """A whole number from 0."""
+    if isinstance(value, list):
+        raise ValueError("is a list and not a count")
     found = number(value)
     if found < 0 or found != found.to_integral_value():
         raise ValueError("is not a count")
@@ -285,7 +294,15 @@ def money(value: object, currency: str) -> tuple[Decimal, str]:
     found = number(value)
     if found <= 0:
         raise ValueError("is not above zero")
+    _check_decimals(value, found, currency)
     return found, currency
+
+
+def _check_decimals(value: object, amount: Decimal, currency: str) -> None:
+    """Three decimals where a currency has fewer may as well be thousands, as `1.299` in half of Europe."""
+    said = _number_text(value.strip()) if isinstance(value, str) and value.strip()[-1:].isdigit() else amount.normalize()
+    if int(said.as_tuple().exponent) == -3 and get_currency_precision(currency) < 3:
+        raise ValueError(f"can mean {amount} or {amount * 1000:,.0f} {currency}: write it with two decimals or none")
 
 
 def _currency(sign: str, default: str) -> str:
@@ -345,7 +362,9 @@ def boolean(value: object) -> bool | None:
 
 def day(value: object) -> date:
     """`2026-11-24` (a time may follow), `2026年11月24日`, `24 Nov 2026`, `November 24, 2026`, `24.11.2026`."""
-    text = clean(value) if isinstance(value, str) else ""
+    if not isinstance(value, str):
+        raise WrongTypeError("is not a date; write 2026-11-24")
+    text = clean(value)
     try:
         if match := _DATE.fullmatch(text):
             return date(int(match[1]), int(match[2]), int(match[3]))

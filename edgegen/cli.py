@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TextIO
 
 from edgegen import __version__
+from edgegen.commands._words import told
 from edgegen.errors import EdgegenError, StorageError
 
 COMMANDS = {
@@ -67,7 +68,7 @@ def _run(args: list[str]) -> int:
 
 
 def _failed(error: EdgegenError) -> int:
-    print(f"edgegen: {error}", file=sys.stderr)
+    print(f"edgegen: {told(error)}", file=sys.stderr)
     return error.exit_code
 
 

@@ -3,6 +3,7 @@
     EdgegenError                 1   500
     +-- UsageError               2   400   the call is wrong: unknown task, language, option
     |   +-- OptionError          2   400   an option is out of its range
+    |       +-- RoomError        2   400   so many texts of that length do not fit the cache
     +-- DataError                3   422   the data is wrong: broken line, wrong type, empty catalogue
     |   +-- MappingError         3   422   a catalogue column cannot be mapped to a fact
     +-- NotFoundError            4   404   a file, product or pack is not there
@@ -26,6 +27,14 @@ class EdgegenError(Exception):
     exit_code = 1
     http_status = 500
 
+    def __init__(self, message: str = "", field: str | None = None, lacks: str | None = None) -> None:
+        """What happened. `field` names the part of the call that is wrong, `lacks` what it should have had.
+
+        How either is given, each front end says in its own words.
+        """
+        super().__init__(message)
+        self.field, self.lacks = field, lacks
+
 
 class UsageError(EdgegenError):
     """The call is wrong: an unknown task, language or option."""
@@ -36,6 +45,10 @@ class UsageError(EdgegenError):
 
 class OptionError(UsageError):
     """An option is out of its range."""
+
+
+class RoomError(OptionError):
+    """So many texts of that length do not fit the engine's cache together."""
 
 
 class DataError(EdgegenError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import pairwise
@@ -41,6 +41,20 @@ class Context:
     """All that the shop sells, for figures on a whole category; where it is not known, none are given."""
 
 
+PASSED_OVER: Mapping[str, str] = {
+    "personal": "nothing known of the shopper goes with the product: no purchase of theirs, no budget that it is within, no "
+    "liking or need that shares a word with it",
+    "joint": "it has no evidence of two recommenders",
+    "summary": "fewer than three points are known that shoppers praise (`praised`)",
+    "review": "no stars of a shopper's own are known (`own_ratings`)",
+    "category": "no category paths to choose from are known",
+    "list": "fewer than two products are of one category",
+    "guide": "fewer than two products are of one category",
+    "search": "no query is given, and fewer than two products are of one category",
+}
+"""Why `build` passes a product over, by task."""
+
+
 def build(task: str, products: Sequence[Product], context: Context) -> Iterator[tuple[str, Request]]:
     """Requests of one task with the id each answers for: one a product, or one a group of its category.
 
@@ -53,7 +67,7 @@ def build(task: str, products: Sequence[Product], context: Context) -> Iterator[
             yield ",".join(p.id for p in group), _grouped(task, group, context)
         return
     if task == "personal" and context.shopper is None:
-        raise UsageError("Task 'personal' needs a shopper. Name one with --shopper.")
+        raise UsageError("Task 'personal' needs a shopper.", lacks="shopper")
     for product in products:
         request = _single(task, product, context)
         if request is not None:
@@ -130,7 +144,7 @@ def _matching(products: Sequence[Product], query: str) -> list[Product]:
     shared = {p.id: len(wanted & _units(" ".join(str(f.value) for f in p.section))) for p in products}
     best = sorted((p for p in products if shared[p.id]), key=lambda p: -shared[p.id])
     if not best:
-        raise UsageError(f"No product has a word of the search {query!r}. Search for something the catalogue holds.")
+        raise UsageError(f"No product has a word of the search {query!r}. Search for something the catalogue holds.", "query")
     return [p for p in best if 2 * shared[p.id] > shared[best[0].id]][:FOUND]
 
 
@@ -160,10 +174,10 @@ def _grouped(task: str, group: Sequence[Product], context: Context) -> Request:
     if task == "search":
         query = context.query or (str(category.value) if category else "")
         if not query:
-            raise UsageError("Task 'search' needs what was searched for. Give it with --query.")
+            raise UsageError("Task 'search' needs what was searched for.", lacks="query")
         return Request(task, context.lang, (Section("query", (Fact("query", query, Kind.TEXT),)), *items))
     if category is None:
-        raise DataError("Task 'guide' needs products with a category. Map it with --map category=COLUMN.")
+        raise DataError("Task 'guide' needs products with a category.", lacks="category")
     return Request(task, context.lang, (Section("guide", _guide_facts(category, group, context)), *items))
 
 

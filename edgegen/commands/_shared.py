@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,12 +90,26 @@ def overrides(pairs: list[str]) -> dict[str, str]:
 
 
 def read_catalogue(args: argparse.Namespace, source: str | None, lang: Lang) -> catalog.Catalogue:
-    """The catalogue that the options name, the sample where there is none; says which rows cannot be used."""
+    """The catalogue that the options name, the sample where there is none; says which rows and cells cannot be used."""
     path = source or str(catalog.sample(lang))
     found = catalog.load(path, lang, overrides(args.map), args.currency, args.format)
     for bad in found.bad:
         say(f"left out: {bad.message}")
+    for line in left_out(found.products) if source else ():
+        say(line)
     return found
+
+
+def left_out(products: Iterable[catalog.Product]) -> Iterator[str]:
+    """A line for each column and reason that kept it out of products; reasons that differ in a number count as one."""
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    for product in products:
+        for column, reason in product.lost:
+            found.setdefault((column, re.sub(r"\d[\d.]*", "0", reason)), {})[product.id] = reason
+    for (column, _), reasons in found.items():
+        number = f"{len(reasons)} product{'s' if len(reasons) > 1 else ''}"
+        example = "for example " if len(set(reasons.values())) > 1 else ""
+        yield f"column {column!r} is left out of {number}: {example}{next(iter(reasons.values()))}"
 
 
 @contextmanager

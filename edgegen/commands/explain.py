@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from edgegen import catalog, requests, tasks
 from edgegen.catalog import Product
 from edgegen.commands import _shared
+from edgegen.commands._words import told
 from edgegen.domain import Lang, Request, Section
 from edgegen.errors import DataError, NotFoundError, OptionError, UsageError
 from edgegen.explain import Explainer, ExplainOptions, Explanation
@@ -29,7 +29,6 @@ from edgegen.results import ResultFile
 Work = Sequence[tuple[str, Request]]
 Answers = Iterator[tuple[str, Explanation]]
 _PAUSE_S = 0.015  # between the bits of a text on a terminal
-_UNSAID = re.compile(r"more than \d+ |is empty$")  # reasons that say nothing of the catalogue's quality
 _MOST_IDS = 5  # in a message
 
 
@@ -57,37 +56,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Explain; exit codes are those of `edgegen.errors`."""
     lang = _shared.language(args.lang)
-    tasks.get(args.task)
+    tasks.asked(args.task)
     options = ExplainOptions(n=args.n, seed=args.seed)
     if args.limit is not None and args.limit < 1:
         raise OptionError(f"--limit must be at least 1, got {args.limit}")
     found = _shared.read_catalogue(args, args.source, lang)
-    if args.source:
-        for line in left_out(found.products):
-            _shared.say(line)
     paths = catalog.paths(found.products) if args.task == "category" else ()
     context = requests.Context(lang, _shopper(args, lang), args.query, args.topic, paths, found.products)
     work = _work(args.task, _chosen(found.products, args.id), context)[: args.limit]
     if not work:
-        raise UsageError(f"No product has the facts that task {args.task!r} needs. `edgegen tasks` lists them.")
+        why = requests.PASSED_OVER.get(args.task)
+        raise UsageError(
+            f"No product has the facts that task {args.task!r} needs{f': {why}' if why else ''}. `edgegen tasks` lists them."
+        )
     out = ResultFile(args.out, resume=args.resume) if args.out else None
     with _shared.explainer(args.pack, args.threads, args.adapter) as explainer:
         if out:
             return _to_file(explainer, work, options, out)
         return _to_stdout(explainer, work, options, as_json=args.json)
-
-
-def left_out(products: Iterable[Product]) -> Iterator[str]:
-    """A line for each column and reason that kept it out of products; reasons that differ in a number count as one."""
-    found: dict[tuple[str, str], dict[str, str]] = {}
-    for product in products:
-        for column, reason in product.withheld:
-            if not _UNSAID.match(reason):
-                found.setdefault((column, re.sub(r"\d[\d.]*", "0", reason)), {})[product.id] = reason
-    for (column, _), reasons in found.items():
-        number = f"{len(reasons)} product{'s' if len(reasons) > 1 else ''}"
-        example = "for example " if len(set(reasons.values())) > 1 else ""
-        yield f"column {column!r} is left out of {number}: {example}{next(iter(reasons.values()))}"
 
 
 def _work(task: str, products: Sequence[Product], context: requests.Context) -> list[tuple[str, Request]]:
@@ -100,7 +86,7 @@ def _work(task: str, products: Sequence[Product], context: requests.Context) -> 
             raise
         ids = [product.id for product in products if not product.section.get("category")]
         more = f" and {len(ids) - _MOST_IDS} more" if len(ids) > _MOST_IDS else ""
-        _shared.say(f"{', '.join(ids[:_MOST_IDS])}{more} left out: {error}")
+        _shared.say(f"{', '.join(ids[:_MOST_IDS])}{more} left out: {told(error)}")
         return list(requests.build(task, rest, context))
 
 

@@ -128,7 +128,8 @@ def _rollback(args: argparse.Namespace) -> Iterator[str]:
 
 
 def _activated(installed: Installed) -> str:
-    return f"{installed.state().active or BUNDLED} is active; a server that runs uses it from its next start"
+    name = installed.state().active or BUNDLED
+    return f"{name} is active; a server that runs without --pack takes it up in a second or two, one with --pack keeps its own"
 
 
 def _remove(args: argparse.Namespace) -> Iterator[str]:

@@ -10,9 +10,11 @@ from typing import Literal
 from edgegen.engine.backend import Mask
 from edgegen.engine.options import Priority, SamplingOptions
 from edgegen.engine.sampling import Constraint, Keep, Token, Veto
-from edgegen.errors import OptionError, PromptTooLongError
+from edgegen.errors import OptionError, PromptTooLongError, RoomError
 
 Finish = Literal["stop", "length", "deadline", "setbacks", "spare"]
+_SHARE, _LEAST_SHARE = 4, 8
+"""A fair share of the cache is a quarter, prompt included; behind a longer prompt the texts still get an eighth."""
 
 
 @dataclass(frozen=True)
@@ -119,13 +121,19 @@ class Limits:
         if job.n > self.sequences:
             raise OptionError(f"n must be at most {self.sequences}, got {job.n}")
         if cells(job) > self.n_cells:
-            raise OptionError(
-                f"{job.n} candidates of {new} tokens need {cells(job)} cells of {self.n_cells}. Lower n or max_new_tokens."
+            raise RoomError(
+                f"{job.n} candidates of {new} tokens need {cells(job)} cells of {self.n_cells}. "
+                "Lower n or max_new_tokens, or use more n_cells."
             )
         if job.allow is not None and job.allow.shape != (self.n_vocab,):
             raise OptionError(f"The mask has shape {job.allow.shape}, but the vocabulary has {self.n_vocab} tokens.")
         if bad := [token for token in job.bias if not 0 <= token < self.n_vocab]:
             raise OptionError(f"bias names token {bad[0]}, but the vocabulary has {self.n_vocab} tokens, from 0 on.")
+
+    def fair(self, prompt: int, n: int) -> int:
+        """Tokens that each of `n` texts after a prompt of so many may have, so that several such jobs run at once. At least 1."""
+        share = max(self.n_cells // _SHARE - prompt, self.n_cells // _LEAST_SHARE)
+        return max(1, min(share, self.n_cells - prompt) // n)
 
 
 def cells(job: Job) -> int:

@@ -82,7 +82,8 @@ class About:
         state = self._service.state
         if state.pack is None:
             return []
-        known = {"n_ctx": state.n_ctx, "n_vocab": state.n_vocab, "n_texts": state.most_texts, "chat": bool(state.chat_template)}
+        room = {"n_ctx": state.n_ctx, "n_cells": state.n_cells, "n_vocab": state.n_vocab, "n_texts": state.most_texts}
+        known = {**room, "chat": bool(state.chat_template)}
         one = {"id": state.pack["name"], "object": "model", "created": self._since, "owned_by": "edgegen"}
         return [{**one, "pack": _pack(state), **known}]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from edgegen.engine.options import SamplingOptions
@@ -39,15 +40,16 @@ def refuse(body: Mapping[str, Any], neutral: Mapping[str, tuple[Any, ...]]) -> N
 
 
 def complete(
-    body: Mapping[str, Any], prompt: tuple[Part, ...], new_tokens: int, logprobs: int | None, state: State, limits: Limits
+    body: Mapping[str, Any], prompt: tuple[Part, ...], new: Length, logprobs: int | None, state: State, limits: Limits
 ) -> Complete:
     """The call that a body asks for. Raises BodyError."""
     most = max(state.most_texts, 1)
-    options = _sampling(body, new_tokens)
+    options = _sampling(body, new.tokens)
     return Complete(
         prompt,
         n=number(body, "n", 1, 1, most, whole=True),
         options=options,
+        fair=not new.given,
         stops=_stops(body),
         logprobs=logprobs,
         bias=_bias(body, state.n_vocab),
@@ -81,12 +83,23 @@ def streamed(body: Mapping[str, Any]) -> tuple[bool, bool]:
     return stream, field(options, "include_usage", bool, False)
 
 
-def new_tokens(body: Mapping[str, Any], names: Sequence[str], default: int, limits: Limits) -> int:
+@dataclass(frozen=True, slots=True)
+class Length:
+    """How many tokens a text may have."""
+
+    tokens: int
+    field: str
+    """The field that says so."""
+    given: bool
+    """Whether it does; where not, there may be fewer, so that others find room too."""
+
+
+def length(body: Mapping[str, Any], names: Sequence[str], default: int, limits: Limits) -> Length:
     """How many tokens a text may have, by the first of some fields that is given. Raises BodyError."""
     for name in names:
         if body.get(name) is not None:
-            return int(number(body, name, None, 1, limits.new_tokens, whole=True))
-    return max(1, min(default, limits.new_tokens))
+            return Length(number(body, name, None, 1, limits.new_tokens, whole=True), name, given=True)
+    return Length(max(1, min(default, limits.new_tokens)), names[0], given=False)
 
 
 def need_model(state: State) -> None:
@@ -98,6 +111,15 @@ def need_model(state: State) -> None:
 def too_long(error: PromptTooLongError, param: str) -> BodyError:
     """The error of a prompt that does not fit, as the OpenAI API puts it."""
     return BodyError(str(error), param, "context_length_exceeded")
+
+
+def too_much(call: Complete, length: str, state: State) -> BodyError:
+    """The error of texts that the cache cannot hold together; `length` is the field that says how long a text may be."""
+    return BodyError(
+        f"{call.n} texts of up to {call.options.max_new_tokens} tokens and the prompt do not fit the cache, which has room for "
+        f"{state.n_cells} tokens. Lower n or {length}, or start the server with more --cells.",
+        "n",
+    )
 
 
 def _sampling(body: Mapping[str, Any], new: int) -> SamplingOptions:

@@ -4,22 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from starlette.requests import Request
 
-from edgegen.errors import UsageError
+from edgegen.errors import EdgegenError, UsageError
 from edgegen.server.settings import Limits
+
+_OWN = frozenset({"shopper", "query"})
+"""What a request may lack that has a field of its own; what else it may lack is a column of a row."""
+
+
+def told(error: EdgegenError) -> str:
+    """The message, and how to give what is lacking."""
+    if error.lacks is None:
+        return str(error)
+    return f"{error} " + (f"Give it in the field {error.lacks!r}." if error.lacks in _OWN else f"Give a column {error.lacks!r}.")
 
 
 class BodyError(UsageError):
-    """A body that is not what the route takes. `param` names the field that is wrong, `code` what programs match on."""
+    """A body that is not what the route takes. `field` names the field that is wrong, `code` what programs match on."""
 
-    def __init__(self, message: str, param: str | None = None, code: str | None = None) -> None:
+    def __init__(self, message: str, field: str | None = None, code: str | None = None) -> None:
         """The message, and the field where there is one."""
-        super().__init__(message)
-        self.param, self.code = param, code
+        super().__init__(message, field)
+        self.code = code
 
 
 class BodyTooLargeError(UsageError):
@@ -32,6 +43,16 @@ class BodyTooSlowError(UsageError):
     """A body that did not arrive in time."""
 
     http_status = 408
+
+
+@contextmanager
+def about(name: str) -> Iterator[None]:
+    """What goes wrong within is about a field of the body, where it names no other."""
+    try:
+        yield
+    except EdgegenError as error:
+        error.field = error.field or (error.lacks if error.lacks in _OWN else name)
+        raise
 
 
 async def read_body(request: Request, known: Iterable[str], limits: Limits) -> dict[str, Any]:

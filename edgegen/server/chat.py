@@ -39,6 +39,8 @@ class Wanted:
     """What a body asks for."""
 
     call: Complete
+    length: str
+    """The field that says how long a text may be."""
     ids: bool
     stream: bool
     usage: bool
@@ -55,7 +57,7 @@ class Chat:
         body, state = await read_body(request, FIELDS, self._limits), self._service.state
         wanted = _wanted(body, state, self._limits)
         answer = Answer(head("chat.completion.chunk" if wanted.stream else "chat.completion", "chatcmpl", state))
-        items = await generate(request, self._service, self._metrics, [wanted.call], "messages")
+        items = await generate(request, self._service, self._metrics, [wanted.call], ("messages", wanted.length))
         if wanted.stream:
             return Events(_events(items, answer, wanted))
         return JSONResponse(await unless_left(request, _whole(items, answer, wanted)))
@@ -115,11 +117,11 @@ def _wanted(body: Mapping[str, Any], state: State, limits: Limits) -> Wanted:
         raise BodyError("The field 'top_logprobs' goes with 'logprobs': true only.", "top_logprobs")
     go_on = goes_on(body)
     stream, usage = asking.streamed(body)
-    new = asking.new_tokens(body, ["max_completion_tokens", "max_tokens"], state.n_ctx, limits)
+    new = asking.length(body, ["max_completion_tokens", "max_tokens"], state.n_ctx, limits)
     found = messages(body, limits)
     asking.need_model(state)
     call = asking.complete(body, chat_template.prompt(found, state, go_on=go_on), new, told, state, limits)
-    return Wanted(call, field(body, "return_token_ids", bool, False), stream, usage)
+    return Wanted(call, new.field, field(body, "return_token_ids", bool, False), stream, usage)
 
 
 def goes_on(body: Mapping[str, Any]) -> bool:

@@ -54,7 +54,7 @@ class Completions:
         asking.need_model(state)
         echoes = [await self._echo(call) if wanted.echo else "" for call in wanted.calls]
         answer = Answer(head("text_completion", "cmpl", state))
-        items = await generate(request, self._service, self._metrics, wanted.calls, "prompt")
+        items = await generate(request, self._service, self._metrics, wanted.calls, ("prompt", "max_tokens"))
         if wanted.stream:
             return Events(_events(items, answer, wanted, echoes))
         return JSONResponse(await unless_left(request, _whole(items, answer, wanted, echoes)))
@@ -115,7 +115,7 @@ def _wanted(body: Mapping[str, Any], state: State, limits: Limits) -> Wanted:
     if echo and told is not None:
         message = "'echo' and 'logprobs' do not go together: the prompt's own are not computed."
         raise BodyError(message, "echo", "unsupported_parameter")
-    new = asking.new_tokens(body, ["max_tokens"], _DEFAULT_TOKENS, limits)
+    new = asking.length(body, ["max_tokens"], _DEFAULT_TOKENS, limits)
     calls = tuple(asking.complete(body, prompt, new, told, state, limits) for prompt in _prompts(body, state, limits))
     stream, usage = asking.streamed(body)
     return Wanted(calls, calls[0].n, echo, field(body, "return_token_ids", bool, False), stream, usage)

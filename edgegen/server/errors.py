@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from edgegen.errors import EdgegenError
-from edgegen.server.body import BodyError
+from edgegen.server.body import BodyError, told
 
 RETRY_S = "1"
 """Seconds after which a client may try again, where waiting helps."""
@@ -47,8 +47,8 @@ def code_of(error: EdgegenError) -> str:
 
 def as_json(error: EdgegenError) -> dict[str, Any]:
     """One of our errors as a JSON object."""
-    param, code = (error.param, error.code) if isinstance(error, BodyError) else (None, None)
-    return error_json(str(error), error.http_status, code or code_of(error), param)
+    code = error.code if isinstance(error, BodyError) else None
+    return error_json(told(error), error.http_status, code or code_of(error), error.field)
 
 
 def _edgegen(request: Request, error: Exception) -> Response:

@@ -64,14 +64,15 @@ class Explanations:
     async def _one(self, body: Mapping[str, Any], wanted: Any) -> AsyncGenerator[dict[str, Any]]:
         """What a client is told of a text: its bits, then its record."""
         # Reading rows keeps a thread busy; the event loop must not wait for it.
-        id_, asked = await run_in_threadpool(self._rows.asked, body)
-        call = Explain(asked, _options(body), wanted)
+        asked = await run_in_threadpool(self._rows.asked, body)
+        call = Explain(asked.request, _options(body), wanted)
         answer = await self._service.explain(call)
         self._metrics.explained(answer.record)
         for piece in answer.pieces:
             yield {"delta": piece}
         noted = await self._feedback.shown(call, answer)
-        yield {"done": {"id": id_, **answer.record, "pack": answer.pack, **({"feedback_id": noted} if noted else {})}}
+        told = {"id": asked.id, **answer.record, "left_out": asked.left_out, "pack": answer.pack}
+        yield {"done": {**told, **({"feedback_id": noted} if noted else {})}}
 
     async def _many(self, bodies: list[Any], wanted: Any) -> AsyncGenerator[dict[str, Any]]:
         """The same of several texts with their numbers, a few at a time; one that cannot be made is told as its error."""

@@ -13,8 +13,8 @@ from typing import Any
 from starlette.requests import Request
 
 from edgegen import __version__
-from edgegen.errors import PromptTooLongError
-from edgegen.server.asking import too_long
+from edgegen.errors import PromptTooLongError, RoomError
+from edgegen.server.asking import too_long, too_much
 from edgegen.server.metrics import Metrics
 from edgegen.server.streams import begun, merged
 from edgegen.serving.calls import Complete, Ended, Service, State, Token, Written
@@ -73,28 +73,44 @@ def head(kind: str, prefix: str, state: State) -> dict[str, Any]:
     }
 
 
-async def generate(request: Request, service: Service, metrics: Metrics, calls: Sequence[Complete], param: str) -> Items:
-    """The items of all calls, once the first is there. Raises what the calls raise; `param` names the field of the prompt."""
+async def generate(
+    request: Request, service: Service, metrics: Metrics, calls: Sequence[Complete], fields: tuple[str, str]
+) -> Items:
+    """The items of all calls, once the first is there. `fields` are those of the prompt and of the length of a text.
+
+    Raises what the calls raise, in the words of these fields.
+    """
     started = time.perf_counter()
-    route, whole = request.url.path, calls[0].whole
-    items = await begun(request, _counted(merged([service.complete(call) for call in calls]), metrics, route, whole, param))
+    route, whole, state = request.url.path, calls[0].whole, service.state
+    counted = _counted(merged([service.complete(call) for call in calls]), metrics, route, whole)
+    items = await begun(request, _named(counted, calls[0], fields, state))
     if not whole:
         metrics.first_token(route, time.perf_counter() - started)
     return items
 
 
-async def _counted(items: Items, metrics: Metrics, route: str, whole: bool, param: str) -> Items:
+async def _named(items: Items, call: Complete, fields: tuple[str, str], state: State) -> Items:
+    """The items; what does not fit is told by the fields that ask for it."""
+    prompt, length = fields
     try:
         async with aclosing(items):
-            async for number, item in items:
-                if isinstance(item, Ended):
-                    metrics.completed(item.prompt_tokens, item.reused_tokens, item.completion_tokens)
-                    # What comes in one piece comes late; the engine knows when it began.
-                    if whole and (first := item.timings.get("first_token_s")):
-                        metrics.first_token(route, first)
-                yield number, item
+            async for item in items:
+                yield item
     except PromptTooLongError as error:
-        raise too_long(error, param) from None
+        raise too_long(error, prompt) from None
+    except RoomError:
+        raise too_much(call, length, state) from None
+
+
+async def _counted(items: Items, metrics: Metrics, route: str, whole: bool) -> Items:
+    async with aclosing(items):
+        async for number, item in items:
+            if isinstance(item, Ended):
+                metrics.completed(item.prompt_tokens, item.reused_tokens, item.completion_tokens)
+                # What comes in one piece comes late; the engine knows when it began.
+                if whole and (first := item.timings.get("first_token_s")):
+                    metrics.first_token(route, first)
+            yield number, item
 
 
 def finish_reason(finish: str) -> str:

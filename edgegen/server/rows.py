@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from edgegen import catalog, requests, tasks, wire
 from edgegen.catalog import Product, Row
 from edgegen.catalog_product import CURRENCY
 from edgegen.domain import LANGS, Lang, Request, Section
-from edgegen.errors import UsageError
-from edgegen.server.body import BodyError, field
+from edgegen.server.body import BodyError, about, field
 from edgegen.server.shop import Shop
 
 ROW_FIELDS = ("task", "lang", "product", "products", "shopper", "query", "topic", "currency", "paths")
 """The fields that stand for exact facts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A text that is asked for."""
+
+    id: str | None
+    """Of the product, where it is one."""
+    request: Request
+    left_out: Sequence[Mapping[str, str]] = ()
+    """What of the call's own rows cannot be told: product, column and reason."""
 
 
 class Rows:
@@ -23,28 +34,36 @@ class Rows:
     def __init__(self, shops: Mapping[Lang, Shop]) -> None:
         self._shops = shops
 
-    def asked(self, body: Mapping[str, Any]) -> tuple[str | None, Request]:
-        """The id of the product, where it is one, and the request. Raises UsageError, DataError, NotFoundError."""
+    def asked(self, body: Mapping[str, Any]) -> Asked:
+        """What is asked for. Raises UsageError, DataError, NotFoundError."""
         body = {name: value for name, value in body.items() if value is not None}  # null is as good as nothing
         if "request" in body:
             if both := sorted(set(ROW_FIELDS) & set(body)):
                 raise BodyError(f"The field {both[0]!r} cannot stand beside 'request'. Give one or the other.", both[0])
-            return None, wire.request_from_json(_exact(body["request"]))
-        lang, task = _lang(body), str(field(body, "task", str, "reason"))
-        tasks.get(task)
-        shop = self._shops.get(lang) or Shop(lang, ())
+            return Asked(None, _exact(body["request"]))
+        lang, task = _lang(body), tasks.asked(field(body, "task", str, "reason")).name
+        shop = self._shops.get(lang) or Shop(lang, (), served=False)
         query, topic = field(body, "query", str, None), field(body, "topic", str, None)
         context = requests.Context(lang, _shopper(body, shop), query, topic, _paths(body, shop), shop.products)
-        found = list(requests.build(task, _products(body, shop), context))
+        products, left_out = _products(body, shop)
+        with about(_given(body)):
+            found = list(requests.build(task, products, context))
         if len(found) != 1:
-            raise UsageError(_number_message(task, len(found)))
-        return found[0]
+            raise BodyError(_number_message(task, len(found)), "shopper" if task == "personal" and not found else _given(body))
+        return Asked(*found[0], left_out)
 
 
 def _number_message(task: str, found: int) -> str:
-    if not found:
-        return f"The products lack facts that task {task!r} needs. GET /v1/tasks says what each task is made from."
-    return f"These products make {found} texts with task {task!r}, but one is asked for. Ask for each text, with 'requests'."
+    if found:
+        return f"These products make {found} texts with task {task!r}, but one is asked for. Ask for each text, with 'requests'."
+    why = requests.PASSED_OVER.get(task)
+    lack = f": {why}" if why else ""
+    return f"No text can be made with task {task!r}{lack}. GET /v1/tasks says what each task is made from."
+
+
+def _given(body: Mapping[str, Any]) -> str:
+    """The field that names the products."""
+    return "products" if "products" in body else "product"
 
 
 def _lang(body: Mapping[str, Any]) -> Lang:
@@ -55,7 +74,7 @@ def _lang(body: Mapping[str, Any]) -> Lang:
     raise BodyError(f"Unknown language {wanted!r}. Known: {', '.join(LANGS)}.", "lang")
 
 
-def _products(body: Mapping[str, Any], shop: Shop) -> list[Product]:
+def _products(body: Mapping[str, Any], shop: Shop) -> tuple[list[Product], list[Mapping[str, str]]]:
     if ("product" in body) == ("products" in body):
         raise BodyError("Give either 'product' or 'products': a catalogue row, or the id of a served product.", "product")
     given = [body["product"]] if "product" in body else field(body, "products", list, [])
@@ -64,26 +83,31 @@ def _products(body: Mapping[str, Any], shop: Shop) -> list[Product]:
     currency = field(body, "currency", str, None)
     found: list[Product] = []
     rows: list[Row] = []
-    for number, one in enumerate(given, 1):
-        if isinstance(one, str):
-            found.append(shop.product(one))
-        elif isinstance(one, dict):
-            rows.append(Row(number, one))
-        else:
-            raise BodyError(f"Product {number} is neither a catalogue row (an object) nor the id of one (a string).", "products")
-    columns = catalog.guess(catalog.columns_of(rows)) if rows else None
-    made = catalog.levels([catalog.product(row, columns, shop.lang, currency) for row in rows]) if columns else []
-    return found + made
+    with about(_given(body)):
+        for number, one in enumerate(given, 1):
+            if isinstance(one, str):
+                found.append(shop.product(one))
+            elif isinstance(one, dict):
+                rows.append(Row(number, one))
+            else:
+                raise BodyError(f"Product {number} is neither a catalogue row (an object) nor the id of one (a string).")
+        columns = catalog.guess(catalog.columns_of(rows)) if rows else None
+        made = [catalog.product(row, columns, shop.lang, currency, strict=True) for row in rows] if columns else []
+    left_out: list[Mapping[str, str]] = [
+        {"product": one.id, "column": column, "reason": reason} for one in made for column, reason in one.lost
+    ]
+    return found + catalog.levels(made), left_out
 
 
 def _shopper(body: Mapping[str, Any], shop: Shop) -> Section | None:
     given = field(body, "shopper", (str, dict), None)
-    if isinstance(given, str):
-        return shop.shopper(given)
     if given is None:
         return None
     currency = field(body, "currency", str, None) or CURRENCY[shop.lang]
-    return catalog.shopper(Row(1, given), shop.lang, currency)[1]
+    with about("shopper"):
+        if isinstance(given, str):
+            return shop.shopper(given)
+        return catalog.shopper(Row(1, given), shop.lang, currency)[1]
 
 
 def _paths(body: Mapping[str, Any], shop: Shop) -> tuple[str, ...]:
@@ -95,7 +119,15 @@ def _paths(body: Mapping[str, Any], shop: Shop) -> tuple[str, ...]:
     return tuple(given)
 
 
-def _exact(raw: Any) -> Mapping[str, Any]:
+def _exact(raw: Any) -> Request:
+    """The request of exact facts. Raises BodyError, UsageError, DataError."""
+    with about("request"):
+        request = wire.request_from_json(_contained(raw))
+        tasks.asked(request.task)
+    return request
+
+
+def _contained(raw: Any) -> Mapping[str, Any]:
     """A wire request whose containers are of the right types; `wire` looks at what is in them."""
     if not isinstance(raw, dict):
         raise BodyError("The field 'request' must be an object with task, lang and sections.", "request")

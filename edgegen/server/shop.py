@@ -20,6 +20,8 @@ class Shop:
     lang: Lang
     products: tuple[Product, ...]
     shoppers: Mapping[str, Section] = field(default_factory=dict)
+    served: bool = True
+    """Whether there is a catalogue in this language at all; rows can be told in any."""
 
     @cached_property
     def by_id(self) -> Mapping[str, Product]:
@@ -33,15 +35,25 @@ class Shop:
 
     def product(self, id_: str) -> Product:
         """The product with an id. Raises NotFoundError."""
+        self._check_served()
         if id_ not in self.by_id:
             raise NotFoundError(f"There is no product {id_!r} in the served catalogue. GET /v1/products lists them.")
         return self.by_id[id_]
 
     def shopper(self, id_: str) -> Section:
         """The shopper with an id. Raises NotFoundError."""
+        self._check_served()
         if id_ not in self.shoppers:
             raise NotFoundError(f"There is no shopper {id_!r}. Known: {', '.join(self.shoppers) or 'none'}.")
         return self.shoppers[id_]
+
+    def _check_served(self) -> None:
+        if not self.served:
+            raise NotFoundError(
+                f"No catalogue is served in language {self.lang!r}, so nothing has an id there. GET /v1/products says which "
+                "languages are served; give the row itself for any other.",
+                "lang",
+            )
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON object: each product with its facts as people read them."""

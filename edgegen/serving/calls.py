@@ -67,6 +67,8 @@ class Complete:
     priority: Priority = "shopper"
     fresh: bool = False
     """Write the very same texts again where nothing else is written meanwhile: no drafts, nothing of the cache."""
+    fair: bool = False
+    """`options.max_new_tokens` is nobody's wish: fewer where the texts would take more than `Limits.fair` of the cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,8 @@ class State:
     """Whether it can write explanations, or completes plain text only."""
     n_ctx: int = 0
     """Positions of a prompt and its text together."""
+    n_cells: int = 0
+    """Tokens that all texts and their prompts have room for together."""
     n_vocab: int = 0
     most_texts: int = 0
     """Candidates a call may ask for at most."""

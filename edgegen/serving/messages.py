@@ -70,7 +70,7 @@ def explain_from_json(raw: Mapping[str, Any]) -> Explain:
     return Explain(wire.request_from_json(raw["request"]), ExplainOptions(**raw["options"]), raw["priority"])
 
 
-_PLAIN = ("n", "logprobs", "grammar", "ignore_end", "write_controls", "whole", "deadline_s", "priority", "fresh")
+_PLAIN = ("n", "logprobs", "grammar", "ignore_end", "write_controls", "whole", "deadline_s", "priority", "fresh", "fair")
 
 
 def complete_to_json(call: Complete) -> dict[str, Any]:
@@ -137,17 +137,17 @@ def state_from_json(raw: Mapping[str, Any]) -> State:
     return State(**{**raw, "controls": frozenset(raw["controls"])})
 
 
-def error_to_json(error: EdgegenError) -> list[str]:
-    """An error's class and message."""
-    return [type(error).__name__, str(error)]
+def error_to_json(error: EdgegenError) -> list[str | None]:
+    """An error's class, message, field and what it lacks."""
+    return [type(error).__name__, str(error), error.field, error.lacks]
 
 
 def error_from_json(raw: Any) -> EdgegenError:
-    """The error of a class and a message; one that this front does not know is an EngineError."""
-    name, message = raw
+    """The error of a class, a message, a field and what is lacking; one that this front does not know is an EngineError."""
+    name, message, field, lacks = raw
     found = getattr(errors, str(name), None)
     known = isinstance(found, type) and issubclass(found, EdgegenError)
-    return found(message) if known and found else EngineError(str(message))
+    return found(message, field, lacks) if known and found else EngineError(str(message), field, lacks)
 
 
 def malformed(error: Exception) -> UsageError:

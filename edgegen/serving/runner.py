@@ -122,7 +122,9 @@ class Runner:
 def describe(engine: Engine, pack: Mapping[str, Any] | None = None, **more: Any) -> State:
     """What is known of an engine's model; `more` are further fields of State."""
     limits, known = engine.limits, {"label": pack["name"], **pack} if pack else None
-    return State(True, pack=known, n_ctx=limits.n_ctx, n_vocab=limits.n_vocab, most_texts=limits.sequences, **more)
+    return State(
+        True, pack=known, n_ctx=limits.n_ctx, n_cells=limits.n_cells, n_vocab=limits.n_vocab, most_texts=limits.sequences, **more
+    )
 
 
 class _Explaining:
@@ -199,10 +201,12 @@ class _Completing:
 
     def _job(self, ids: Sequence[int]) -> Job:
         call, limits = self._call, self._runner.engine.limits
-        room = limits.n_ctx - len(ids)
+        holds = min(limits.n_ctx, limits.n_cells)
+        room = holds - len(ids)
         if ids and room < 1:
-            raise PromptTooLongError(f"The prompt has {len(ids)} tokens, but the context holds {limits.n_ctx}. Shorten it.")
-        options = replace(call.options, max_new_tokens=min(call.options.max_new_tokens, max(room, 1)))
+            raise PromptTooLongError(f"The prompt has {len(ids)} tokens, but the context holds {holds}. Shorten it.")
+        most = min(room, limits.fair(len(ids), call.n)) if call.fair else room
+        options = replace(call.options, max_new_tokens=min(call.options.max_new_tokens, max(most, 1)))
         stop_ids = frozenset[int]() if call.ignore_end else self._runner.ends
         return Job(
             ids, call.n, options, self._runner.allow(call), stop_ids, on_token=self._on_token, deadline_s=call.deadline_s,

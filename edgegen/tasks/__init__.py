@@ -214,10 +214,21 @@ def names() -> tuple[str, ...]:
     return tuple(name for name in every() if not get(name).own)
 
 
+def asked(name: str) -> Task:
+    """The task with this name, if a catalogue can be asked for it. Raises UsageError for any other."""
+    if name not in names():
+        raise _unknown(name)
+    return get(name)
+
+
+def _unknown(name: str) -> UsageError:
+    return UsageError(f"Unknown task {name!r}. Known: {', '.join(names())}.", "task")
+
+
 def get(name: str) -> Task:
     """The task with this name. Raises UsageError for an unknown one."""
     if name not in every():
-        raise UsageError(f"Unknown task {name!r}. Known: {', '.join(every())}.")
+        raise _unknown(name)
     task = importlib.import_module(f"{__name__}.{name}").TASK
     assert isinstance(task, Task), f"tasks/{name}.py must define TASK"  # noqa: S101 - a programmer's error, not a user's
     return task

@@ -106,6 +106,26 @@ async def test_a_chat_beyond_the_context_and_a_model_that_cannot_chat() -> None:
     assert (await chat({}, 503, pack=None, chat_template=TEMPLATE))["error"]["type"] == "server_error"
 
 
+@pytest.mark.parametrize("n", [1, 5, 8])
+async def test_a_chat_that_names_no_length_takes_its_share_of_the_cache(n: int) -> None:
+    """Any n is answered, and several such chats fit beside each other: the share bounds the texts, not the context."""
+    endless = scripted("x" * 600)
+    async with server(endless) as http:
+        answer = (await http.post(PATH, json={"messages": HEY, "n": n, "temperature": 0})).json()
+        model = (await http.get("/v1/models")).json()["data"][0]
+    used = answer["usage"]["total_tokens"]
+    assert [choice["finish_reason"] for choice in answer["choices"]] == ["length"] * n
+    assert model["n_cells"] // 8 < used <= model["n_cells"] // 4
+
+
+@pytest.mark.parametrize("field", ["max_tokens", "max_completion_tokens"])
+async def test_texts_that_do_not_fit_together_are_told_by_their_fields(field: str) -> None:
+    """What was asked for by number is not made less; n is what is wrong, and the message names all that helps."""
+    error = (await chat({"n": 8, field: 400}, 400))["error"]
+    assert error["param"] == "n" and all(word in error["message"] for word in (field, "--cells", "2048"))
+    assert (await chat({"n": 1, field: 4000}))["choices"][0]["finish_reason"] == "stop"
+
+
 async def test_shows_what_a_chat_becomes() -> None:
     """The template's text, for who wonders."""
     async with server(TEA) as http:

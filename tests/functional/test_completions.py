@@ -115,7 +115,7 @@ async def test_characters_are_never_cut() -> None:
 async def test_a_seed_asks_for_the_very_same_text() -> None:
     """Where it says anything: at temperature 0 it does not."""
     for body, fresh in (({"seed": 0}, True), ({}, False), ({"seed": 7, "temperature": 0}, False), ({"seed": None}, False)):
-        call = asking.complete(body, (Part("x"),), 4, None, State(True), Limits())
+        call = asking.complete(body, (Part("x"),), asking.Length(4, "max_tokens", given=True), None, State(True), Limits())
         assert call.fresh == fresh
 
 
@@ -192,6 +192,19 @@ async def test_a_prompt_beyond_the_context_is_told_as_openai_tells_it() -> None:
     for stream in (False, True):
         answer = await complete({"prompt": "a" * 600, "stream": stream}, status=400)
         assert (answer["error"]["code"], answer["error"]["param"]) == ("context_length_exceeded", "prompt")
+
+
+async def test_a_small_cache_bounds_texts_too() -> None:
+    """One that is smaller than the context: a default text is shorter, and a prompt beyond it is too long, streamed or not."""
+    for stream in (False, True):
+        with Engine(lambda: FakeBackend(scripted("x" * 99), n_ctx=512, n_cells=24)) as engine:
+            service = LocalService(Explainer(engine), engine, state=describe_fake(engine))
+            async with client(make_app(service)) as http:
+                found = [await http.post(PATH, json={"prompt": "a" * size, "stream": stream}) for size in (4, 30)]
+                many = await http.post(PATH, json={"prompt": "a", "n": 4, "max_tokens": 16, "stream": stream})
+            service.close()
+        assert (found[0].status_code, found[1].json()["error"]["code"]) == (200, "context_length_exceeded")
+        assert (many.json()["error"]["param"], "max_tokens" in many.json()["error"]["message"]) == ("n", True)
 
 
 async def test_passes_neutral_values_and_needs_a_model() -> None:

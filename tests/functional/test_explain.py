@@ -112,6 +112,9 @@ def test_shopper_query_and_tree(catalogue: Path) -> None:
     [
         (["missing.json"], None, 4, "missing.json"),
         (["-", "--task", "nope"], "[]", 2, "Unknown task 'nope'"),
+        (["-", "--task", "tell"], "[]", 2, "Unknown task 'tell'"),
+        (["-", "--task", "search"], '[{"name": "x"}, {"name": "y"}]', 2, "--query"),
+        (["-", "--task", "guide"], '[{"name": "x"}, {"name": "y"}]', 3, "--map category="),
         (["-", "--lang", "fr"], "[]", 2, "Unknown language 'fr'"),
         (["-", "--format", "json"], "[]", 3, "no product"),
         (["-", "--format", "json"], '[{"colour": "red"}]', 3, "--map name="),

@@ -8,10 +8,11 @@ import httpx
 import pytest
 
 from edgegen import wire
-from edgegen.domain import Fact, Kind, Request, Section
-from edgegen.server import Limits, Settings, Shop
+from edgegen.domain import Fact, Kind, Lang, Request, Section
+from edgegen.server import Limits, Settings, Shop, make_app
+from edgegen.serving.templates import TemplateService
 from tests.fakes.backend import scripted
-from tests.fakes.http import events, server
+from tests.fakes.http import SHOPS, client, events, server
 
 ROW = {"id": "p9", "name": "Pour Kettle", "category": "kettle", "price": 49.5, "rating": 4.8, "cordless": True}
 SMALL = Settings(Limits(body_bytes=2000, json_depth=6, requests=3))
@@ -133,6 +134,78 @@ async def test_explains_what_is_named(body: dict[str, Any]) -> None:
     assert answer.json()["text"]
 
 
+async def test_tells_what_a_row_loses() -> None:
+    """With the reason; what is read is in the text, and lists that are no facts do no harm."""
+    row = {
+        "id": "k",
+        "name": "Kettle",
+        "category": "kettle",
+        "price": "1.299",
+        "rating": "97",
+        "reviews": [{"stars": 5}],
+        "sku": "",
+    }
+    record = (await post("/v1/explanations", {"product": row})).json()
+    assert {(one["product"], one["column"]) for one in record["left_out"]} == {("k", "price"), ("k", "rating"), ("k", "reviews")}
+    assert "can mean" in next(one["reason"] for one in record["left_out"] if one["column"] == "price")
+    for price in ("1 299", "1\u2009299", "1\u202f299", "1\u00a0299"):
+        told = (await post("/v1/explanations", {"product": {"name": "Kettle", "price": price}})).json()
+        assert "$1,299" in told["text"] and told["left_out"] == []
+    assert (await post("/v1/explanations", {"product": "p001"})).json()["left_out"] == []
+
+
+async def test_the_training_only_task_is_named_nowhere() -> None:
+    """Ten tasks are served; an error that lists them lists these."""
+    listed = [task["name"] for task in (await get("/v1/tasks")).json()["tasks"]]
+    message = (await post("/v1/explanations", {"product": "p001", "task": "nope"})).json()["error"]["message"]
+    assert message == f"Unknown task 'nope'. Known: {', '.join(listed)}." and len(listed) == 10 and "tell" not in listed
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "words"),
+    [
+        ({"task": "personal", "product": ROW}, "shopper", "field 'shopper'"),
+        ({"task": "search", "products": [{"name": "A"}, {"name": "B"}]}, "query", "field 'query'"),
+        ({"task": "list", "products": [ROW]}, "products", "fewer than two products"),
+        ({"task": "search", "products": [f"p00{i}" for i in range(1, 6)], "query": "zzz"}, "query", "no product has a word"),
+        ({"task": "guide", "products": [{"name": "A"}, {"name": "B"}]}, "products", "column 'category'"),
+        ({"product": {"price": 5}}, "product", "column 'name'"),
+        ({"product": {"name": ""}}, "product", "give every product a name"),
+        ({"product": {"name": "A", "price": [1]}}, "product", "'price'"),
+        ({"product": ROW, "currency": "QQQ"}, "currency", "iso 4217"),
+        ({"product": "nope"}, "product", "no product 'nope'"),
+        ({"products": ["nope"]}, "products", "no product 'nope'"),
+        ({"product": 5}, "product", "neither a catalogue row"),
+        ({"task": "nope", "product": "p001"}, "task", "unknown task"),
+        ({"task": "personal", "product": "p001", "shopper": "nope"}, "shopper", "no shopper 'nope'"),
+        ({"task": "personal", "product": ROW, "shopper": {"budget": "lots"}}, "shopper", "not an amount"),
+        ({"task": "personal", "product": ROW, "shopper": {"likes": ["yoga"]}}, "shopper", "shares a word"),
+        ({"task": "summary", "product": ROW}, "product", "praised"),
+        ({"request": {"task": "reason", "lang": "en"}}, "request", "sections"),
+        ({"request": {"task": "tell", "lang": "en", "sections": []}}, "task", "unknown task 'tell'"),
+    ],
+)
+async def test_errors_name_the_field_in_the_words_of_http(body: dict[str, Any], param: str, words: str) -> None:
+    """And none of the command line's options."""
+    error = (await post("/v1/explanations", body)).json()["error"]
+    assert error["param"] == param and words in error["message"].casefold() and "--" not in error["message"], error
+
+
+async def test_an_id_in_a_language_that_is_not_served_says_so() -> None:
+    """Not that the product is missing; a row can be told in any language."""
+    english: dict[Lang, Shop] = {"en": SHOPS["en"]}
+    async with client(make_app(TemplateService(), english)) as http:
+        for body in ({"product": "p001"}, {"task": "personal", "product": {"name": "壶"}, "shopper": "u1"}):
+            answer = await http.post("/v1/explanations", json={"lang": "zh", **body})
+            error = answer.json()["error"]
+            assert (answer.status_code, error["param"], "No catalogue is served in language 'zh'" in error["message"]) == (
+                404,
+                "lang",
+                True,
+            )
+        assert (await http.post("/v1/explanations", json={"lang": "zh", "product": {"name": "壶"}})).status_code == 200
+
+
 async def test_explains_the_exact_form() -> None:
     """A wire request is taken as it is."""
     asked = Request(
@@ -216,7 +289,12 @@ async def test_refuses_what_is_out_of_range(body: dict[str, Any], param: str) ->
         ({"product": {"price": 5}}, 422, "name"),
         ({}, 400, "either 'product' or 'products'"),
         ({"task": "search", "query": "tea", "products": []}, 400, "'products' is empty"),
-        ({"task": "summary", "product": {"name": "Kettle"}}, 400, "lack facts"),
+        ({"task": "summary", "product": {"name": "Kettle"}}, 400, "praised"),
+        ({"product": ROW, "task": "tell"}, 400, "Unknown task 'tell'"),
+        ({"request": {"task": "tell", "lang": "en", "sections": []}}, 400, "Unknown task 'tell'"),
+        ({"product": {"name": "Kettle", "price": [1]}}, 422, "'price' is not a number"),
+        ({"product": {"name": "Kettle", "rating": {"a": 1}}}, 422, "'rating' is an object without a rate"),
+        ({"product": {"name": "Kettle", "released": 2026}}, 422, "'released' is not a date"),
         ({"products": ["p001", "p002"]}, 400, "make 2 texts"),
         ({"request": [], "n": 1}, 400, "must be an object"),
         ({"request": {"task": "reason", "lang": "en", "sections": [1]}}, 400, "must be an object"),

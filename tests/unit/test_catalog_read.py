@@ -148,7 +148,7 @@ def test_overrides_win() -> None:
 @pytest.mark.parametrize(
     ("columns", "overrides", "message"),
     [
-        (["a"], {}, "name=COLUMN. Columns: a"),
+        (["a"], {}, "No column is the product's name. Columns: a"),
         (["name"], {"brand": "maker"}, "Unknown column 'maker' in brand=maker. Columns: name"),
         (["name"], {"colour of it": "name"}, "Unknown fact key 'colour of it'.*Known: name, category"),
         (["name"], {"budget": "name"}, "Unknown fact key 'budget'"),
@@ -166,14 +166,37 @@ def test_mapping_errors(columns: list[str], overrides: dict[str, str], message: 
 
 @pytest.mark.parametrize(
     ("raw", "value"),
-    [("1,299.00", "1299.00"), ("1.299,00", "1299.00"), ("12,5", "12.5"), ("1.2万", "12000"), ("３", "3"), (0.1 + 0.2, "0.3")],
-)
+    [
+        ("1,299.00", "1299.00"), ("1.299,00", "1299.00"), ("12,5", "12.5"), ("1.2万", "12000"), ("３", "3"), (0.1 + 0.2, "0.3"),
+        ("1 299", "1299"), ("12\u202f345\u202f678", "12345678"), ("1\u2009299,50", "1299.50"), ("1\u00a0299.50", "1299.50"),
+    ],
+)  # fmt: skip
 def test_numbers(raw: object, value: str) -> None:
     """Numbers as shops write them."""
     assert number(raw) == Decimal(value)
 
 
-@pytest.mark.parametrize("raw", ["abc", "", "1000+", "10-20", "1,2,3", True, None, [1], float("nan"), 10**20, "9" * 40, "1e5"])
+@pytest.mark.parametrize(
+    "raw",
+    [
+        "abc",
+        "",
+        "1000+",
+        "10-20",
+        "1,2,3",
+        "12 99",
+        "1 2990",
+        "1299 000",
+        "1  299",
+        True,
+        None,
+        [1],
+        float("nan"),
+        10**20,
+        "9" * 40,
+        "1e5",
+    ],
+)
 def test_not_numbers(raw: object) -> None:
     """What is no plain number is refused."""
     with pytest.raises(ValueError, match="number"):
@@ -184,7 +207,9 @@ def test_not_numbers(raw: object) -> None:
     ("raw", "amount", "currency"),
     [
         ("$12.99", "12.99", "USD"), ("¥239", "239", "CNY"), ("￥1,299", "1299", "CNY"), ("239元", "239", "CNY"),
-        ("EUR 5", "5", "EUR"), ("12,50 €", "12.50", "EUR"), (12, "12", "GBP"), ({"amount": "5", "currency": "JPY"}, "5", "JPY"),
+        ("EUR 5", "5", "EUR"), ("12,50 €", "12.50", "EUR"), ("€1 299", "1299", "EUR"), ("12\u202f990,50 €", "12990.50", "EUR"),
+        (12, "12", "GBP"),
+        ("1.299 KWD", "1.299", "KWD"), ({"amount": "5", "currency": "JPY"}, "5", "JPY"),
     ],
 )  # fmt: skip
 def test_money(raw: object, amount: str, currency: str) -> None:
@@ -203,6 +228,16 @@ def test_not_money(raw: object) -> None:
     """A range, a sum of two currencies or a text is no amount."""
     with pytest.raises(ValueError, match=r"is not|names two"):
         money(raw, "USD")
+
+
+@pytest.mark.parametrize(
+    ("raw", "currency"), [("1.299", "USD"), ("€ 1.299", "GBP"), (1.299, "USD"), ("1.290", "CNY"), ("9.500", "JPY")]
+)
+def test_three_decimals_are_no_amount(raw: object, currency: str) -> None:
+    """In a currency that has fewer they may as well be thousands."""
+    with pytest.raises(ValueError, match="can mean"):
+        money(raw, currency)
+    assert money(19.990000000000002, "USD")[0] == Decimal("19.99")
 
 
 @pytest.mark.parametrize(

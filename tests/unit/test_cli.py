@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 from edgegen import catalog, cli
-from edgegen.commands import _shared, evaluate
+from edgegen.commands import _shared, evaluate, serve
 from edgegen.domain import Request, Section
 from edgegen.errors import DataError
 from edgegen.explain import Explainer, ExplainOptions, Explanation, Submit
@@ -232,3 +233,14 @@ def test_other_refusals_of_the_system_name_the_file(monkeypatch: pytest.MonkeyPa
     assert lines(capsys.readouterr().err) == [
         "edgegen: report.json: Permission denied. Check the path, your rights to it and the space that is left."
     ]
+
+
+def test_serve_says_what_its_catalogue_loses(products: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same lines as `explain`; the sample needs no words here either."""
+    parser = argparse.ArgumentParser()
+    serve.add_arguments(parser)
+    serve.shops(parser.parse_args(["--catalogue", products]), "en")
+    said = lines(capsys.readouterr().err)
+    assert said[0] == "column 'price' is left out of 1 product: is not an amount of money" and len(said) == 3
+    serve.shops(parser.parse_args([]), "en")
+    assert capsys.readouterr().err == ""

@@ -41,7 +41,7 @@ def over(value: Any) -> Any:
 @pytest.mark.parametrize(
     "call",
     [
-        Complete((Part("a\ud800茶"), Part("<|x|>", special=True), Part(ids=(1, 2)))),
+        Complete((Part("a\ud800茶"), Part("<|x|>", special=True), Part(ids=(1, 2))), fair=True),
         Complete(
             (), 3, SamplingOptions(temperature=0, seed=2**62), ("\n", "END"), 5, {7: -100.0, 8: 1.5}, 'root ::= "a"', True, True,
             True, 2.5, "batch",
@@ -77,16 +77,16 @@ def test_answers_come_back(answer: Any) -> None:
 def test_errors_come_back_as_what_they_are() -> None:
     """Each class of the tree; one that this side does not know is an EngineError."""
     for kind in (BusyError, PromptTooLongError, errors.OptionError, errors.SignatureError):
-        found = messages.answer_from_json(*over(messages.answer_to_json(kind("why"))))
-        assert type(found) is kind and str(found) == "why"
+        found = messages.answer_from_json(*over(messages.answer_to_json(kind("why", "n", "x"))))
+        assert (type(found), str(found), found.field, found.lacks) == (kind, "why", "n", "x")
     for name in ("NewError", "annotations", "Exception", "__doc__"):
-        assert type(messages.error_from_json([name, "why"])) is EngineError
+        assert type(messages.error_from_json([name, "why", None, None])) is EngineError
 
 
 def test_the_state_comes_back() -> None:
     """All of it."""
     pack, specials, controls = {"name": "tiny", "languages": ["en"]}, {"bos": "<s>"}, frozenset({"<s>"})
-    state = State(True, "", pack, True, 256, 300, 8, "{{ x }}", specials, True, controls, 1, 7, "CPU")
+    state = State(True, "", pack, True, 256, 512, 300, 8, "{{ x }}", specials, True, controls, 1, 7, "CPU")
     assert messages.state_from_json(over(messages.state_to_json(state))) == state
 
 

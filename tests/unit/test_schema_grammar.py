@@ -134,7 +134,7 @@ def test_refuses_the_rest_by_its_name(schema: Any, words: str) -> None:
     """So that nobody relies on what would not hold."""
     with pytest.raises(BodyError, match=words.replace("$", r"\$")) as caught:
         grammar(schema)
-    assert caught.value.param == "response_format"
+    assert caught.value.field == "response_format"
 
 
 def nested(depth: int, inner: Any, wrap: Any) -> Any:
