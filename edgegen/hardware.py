@@ -20,11 +20,15 @@ from pathlib import Path
 from typing import Any
 
 from edgegen import folders
+from edgegen.engine.gguf import read_header
 from edgegen.engine.offload import fewer
+from edgegen.engine.options import BATCH
 from edgegen.errors import NotFoundError, StorageError
 
 _CHILD = "edgegen.engine.trial"
 _GAIN = 0.93  # a riskier or larger setting must take less than this part of the time
+_BATCHES = (64, 128, 256)  # the last one holds the trial's prompt whole: a larger one could be faster by chance only
+_BATCH_GAIN = 0.95  # a larger batch takes more memory, and must take less than this part of the time
 _MOST_DEFAULT_THREADS = 4
 
 
@@ -38,11 +42,14 @@ class Setting:
     """Repacked weight buffers: faster on some processors, a crash on others."""
     gpu_layers: int = 0
     """Layers on a GPU; -1 for all."""
+    batch: int = BATCH
+    """Tokens of a prompt that are decoded at once."""
 
     def __str__(self) -> str:
         """In words."""
         where = "GPU" if self.gpu_layers else "CPU"
-        return f"{where}, {self.threads} thread{'s' * (self.threads != 1)}, repacked buffers {'on' if self.repacked else 'off'}"
+        threads, repacked = f"{self.threads} thread{'s' * (self.threads != 1)}", "on" if self.repacked else "off"
+        return f"{where}, {threads}, repacked buffers {repacked}, batches of {self.batch}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +61,8 @@ class Trial:
     error: str = ""
     busy: str = ""
     """Why it is no fault of the setting's or the model's, where that is so; see `starved`."""
+    prompt_s: float | None = None
+    """The part of the seconds that its prompt took."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +147,7 @@ def probe(model: Path, *, timeout_s: float = 120) -> Hardware:
     trials = [trial for settings in kinds for trial in _try(model, settings, timeout_s)]
     if describe_native().get("gpu offload") == "yes":
         trials += _on_gpu(model, timeout_s)
-    found = choose(trials)
+    found = _with_batch(model, choose(trials), timeout_s)
     _keep(model, found)
     return found
 
@@ -151,6 +160,28 @@ def _on_gpu(model: Path, timeout_s: float) -> list[Trial]:
         if trials[-1].seconds is not None:
             break
     return trials
+
+
+def _with_batch(model: Path, found: Hardware, timeout_s: float) -> Hardware:
+    """The same setting with the size of batch in which it reads a prompt fastest."""
+    if all(trial.seconds is None for trial in found.trials):
+        return found
+    sizes = [size for size in _BATCHES if size <= read_header(model).n_ctx_train]
+    trials = _try(model, [replace(found.setting, batch=size) for size in sizes], timeout_s)
+    best = choose_batch(trials)
+    if best is None or best.prompt_s is None:
+        return replace(found, trials=(*found.trials, *trials))
+    why = f"{found.why}; it reads a prompt in {best.prompt_s * 1000:.0f} ms in batches of {best.setting.batch}"
+    return replace(found, setting=best.setting, why=why, trials=(*found.trials, *trials))
+
+
+def choose_batch(trials: Sequence[Trial]) -> Trial | None:
+    """The trial of the smallest batch, but for larger ones that read a prompt clearly faster; None where none worked."""
+    best: Trial | None = None
+    for trial in trials:
+        if trial.prompt_s and (best is None or best.prompt_s is None or trial.prompt_s < _BATCH_GAIN * best.prompt_s):
+            best = trial
+    return best
 
 
 def _keep(model: Path, found: Hardware) -> None:
@@ -189,7 +220,8 @@ def _try(model: Path, settings: list[Setting], timeout_s: float) -> list[Trial]:
     for i, setting in enumerate(settings):
         answer = answers[i] if i < len(answers) else {}
         failed = "seconds" not in answer
-        trials.append(Trial(setting, answer.get("seconds"), failed * str(answer.get("error", end)), failed * busy))
+        error = failed * str(answer.get("error", end))
+        trials.append(Trial(setting, answer.get("seconds"), error, failed * busy, answer.get("prompt_s")))
     return trials
 
 
@@ -226,7 +258,7 @@ def _cache_file(model: Path) -> Path:
 
 
 def _from_json(data: dict[str, Any]) -> Hardware:
-    trials = tuple(Trial(Setting(**t["setting"]), t["seconds"], t["error"]) for t in data["trials"])
+    trials = tuple(Trial(**{**trial, "setting": Setting(**trial["setting"])}) for trial in data["trials"])
     avoided = tuple(Setting(**setting) for setting in data.get("avoided", ()))
     fastest = Setting(**data["fastest"]) if data.get("fastest") else None
     return Hardware(Setting(**data["setting"]), data["why"], trials, avoided, fastest)

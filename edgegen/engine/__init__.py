@@ -33,9 +33,7 @@ def open_engine(
     chosen = setting or hardware.known(model).setting
     options = LlamaOptions(
         n_ctx=n_ctx, n_cells=n_cells, adapter=adapter,
-        threads=chosen.threads, repacked=chosen.repacked, gpu_layers=chosen.gpu_layers,
+        threads=chosen.threads, repacked=chosen.repacked, gpu_layers=chosen.gpu_layers, batch=chosen.batch,
     )  # fmt: skip
     make = load or LlamaBackend
-    return Engine(
-        lambda: load_what_fits(model, options, make), threads=chosen.threads, max_waiting=max_waiting, table=table
-    )
+    return Engine(lambda: load_what_fits(model, options, make), threads=chosen.threads, max_waiting=max_waiting, table=table)

@@ -84,6 +84,10 @@ class Backend(Protocol):
         """Sequences the cache tells apart: ids 0 to max_sequences - 1."""
 
     @property
+    def batch(self) -> int:
+        """Tokens that it takes in one go; a longer batch takes several."""
+
+    @property
     def most_rows(self) -> int:
         """Rows of logits that a batch gives in one go; one that asks for more takes several."""
 

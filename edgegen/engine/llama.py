@@ -20,9 +20,9 @@ from edgegen.engine import native, wordpiece
 from edgegen.engine.backend import Batch, Logits
 from edgegen.engine.gguf import read_header
 from edgegen.engine.grammar import LlamaGrammar
+from edgegen.engine.options import BATCH
 from edgegen.errors import EngineError, OptionError, PackError
 
-_BATCH = 256  # tokens llama.cpp takes at once
 _ROWS, _ROWS_BYTES = 64, 8 << 20  # rows of logits it gives at once, and what they may take
 
 
@@ -42,6 +42,8 @@ class LlamaOptions:
     """Use repacked weight buffers: faster on some processors, a crash on others."""
     gpu_layers: int = 0
     """Layers to put on a GPU where the installed llama.cpp has one; -1 for all."""
+    batch: int = BATCH
+    """Tokens of a prompt decoded at once: memory grows with it. 16 to 4096."""
     flash: bool = True
     """Flash attention. Without it some types of weights (Q8_0 on x86) give the same logits to the last bit in every batch."""
     adapter: Path | None = None
@@ -58,6 +60,8 @@ class LlamaOptions:
         for name, value in (("n_ctx", self.n_ctx), ("n_cells", self.n_cells), ("threads", self.threads)):
             if value is not None and value < 1:
                 raise OptionError(f"{name} must be at least 1, got {value}")
+        if not 16 <= self.batch <= 4096:
+            raise OptionError(f"batch must be in [16, 4096], got {self.batch}")
         if self.gpu_layers < -1:
             raise OptionError(f"gpu_layers must be -1 (all) or more, got {self.gpu_layers}")
         if not math.isfinite(self.adapter_scale):
@@ -87,7 +91,7 @@ class LlamaBackend:
         self._context = self._new_context()
         self._apply_adapter()
         self._memory = self._lib.llama_get_memory(self._context)
-        self._arrays = _Arrays(self._lib, _BATCH, options.max_sequences)
+        self._arrays = _Arrays(self._lib, options.batch, options.max_sequences)
         self._logits_at, self._logits = 0, np.empty((0, self._n_vocab), dtype=np.float32)
 
     def _load(self) -> Any:
@@ -125,7 +129,7 @@ class LlamaBackend:
     def _new_context(self) -> Any:
         params = self._lib.llama_context_default_params()
         params.n_ctx, params.n_seq_max, params.kv_unified = self._n_cells, self._options.max_sequences, True
-        params.n_batch = params.n_ubatch = _BATCH
+        params.n_batch = params.n_ubatch = self._options.batch
         # The buffers for logits are made for the most rows: 256 rows of 50k tokens would take 50 MB.
         params.n_outputs_max = self.most_rows
         params.n_threads = params.n_threads_batch = self._options.threads
@@ -159,6 +163,11 @@ class LlamaBackend:
     def max_sequences(self) -> int:
         """Sequences the cache tells apart."""
         return self._options.max_sequences
+
+    @property
+    def batch(self) -> int:
+        """Tokens that llama.cpp takes in one go."""
+        return self._options.batch
 
     @property
     def most_rows(self) -> int:
@@ -237,11 +246,11 @@ class LlamaBackend:
 
     def _parts(self, outputs: list[bool]) -> list[slice]:
         """As much of a batch at once as llama.cpp takes."""
-        if len(outputs) <= _BATCH and sum(outputs) <= self.most_rows:
+        if len(outputs) <= self.batch and sum(outputs) <= self.most_rows:
             return [slice(0, len(outputs))]
         parts, start, rows = list[slice](), 0, 0
         for i, wanted in enumerate(outputs):
-            if i - start == _BATCH or rows + wanted > self.most_rows:
+            if i - start == self.batch or rows + wanted > self.most_rows:
                 parts.append(slice(start, i))
                 start, rows = i, 0
             rows += wanted

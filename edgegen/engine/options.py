@@ -8,6 +8,9 @@ from typing import Literal
 
 from edgegen.errors import OptionError
 
+BATCH = 256
+"""Tokens of prompts that are decoded at once where no probe found a better number."""
+
 Priority = Literal["shopper", "batch"]
 """Whose turn it is first: somebody who waits before a screen, or a job that nobody waits for."""
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from edgegen.engine.backend import Batch
 from edgegen.engine.cache import common_prefix
 from edgegen.engine.drafting import Pace
+from edgegen.engine.options import BATCH
 from edgegen.engine.run import Part, Run
 
-_ALONE = 256  # prompt tokens in a step while nothing is being written
 LEAST, BESIDE = 16, 64
 """Prompt tokens in a step that others wait for: at least, and at most."""
 _BATCH_TURN = 4  # beside shoppers, batch jobs have a part in one of so many steps
@@ -44,12 +44,19 @@ class Step:
 
 
 def plan(
-    runs: Iterable[Run], turn: int = 0, *, room: int | None = None, beside: int = BESIDE, pace: Pace | None = None
+    runs: Iterable[Run],
+    turn: int = 0,
+    *,
+    room: int | None = None,
+    beside: int = BESIDE,
+    alone: int = BATCH,
+    pace: Pace | None = None,
 ) -> Step:
     """The next step: a token of every live candidate, then prompts in the order of the runs as far as there is room.
 
     Beside shoppers, batch jobs have their part in every fourth `turn` only. `room` bounds the prompt tokens, `beside`
-    those in a step that others wait for; `pace` says how many tokens are drafted, none without it.
+    those in a step that others wait for, `alone` those in one that nobody waits for; `pace` says how many tokens are drafted,
+    none without it.
     """
     batch, runs = Batch(), list(runs)
     shoppers = [run for run in runs if run.job.priority == "shopper"]
@@ -58,7 +65,7 @@ def plan(
     drafts = _drafts(writing, pace) if pace else {}
     shares = [_continue(run, batch, drafts) for run in writing]
     if room is None:
-        room = beside if shares else _ALONE
+        room = beside if shares else alone
     shares += _feed([run for run in up if not run.writing], [run for run in runs if not run.writing], batch, room)
     drops = [(c.seq, run.end(c)) for run in writing for c in run.candidates if c.stale and not c.finish]
     return Step(batch, tuple(shares), tuple(drops), sum(map(len, drafts.values())))

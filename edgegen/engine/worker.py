@@ -186,7 +186,8 @@ class Worker:
         if self.running:
             self._turn += 1
             began = self._clock()
-            step = plan([ticket.running for ticket in self.running], self._turn, beside=self._beside, pace=self._pace)
+            runs = [ticket.running for ticket in self.running]
+            step = plan(runs, self._turn, beside=self._beside, alone=self._backend.batch, pace=self._pace)
             self._step(step)
             if step.batch.wanted == len(step.batch):
                 self._pace.observe(len(step.batch), self._clock() - began)

@@ -212,3 +212,21 @@ def test_context_beyond_the_trained_one_is_refused(model: Path) -> None:
     """Learned positions end where training ended."""
     with pytest.raises(OptionError, match=f"at most {CONTEXT}"):
         LlamaBackend(model, LlamaOptions(n_ctx=CONTEXT + 1))
+
+
+def test_the_size_of_a_batch_changes_no_logits(model: Path) -> None:
+    """More tokens, and more rows of logits, than one batch takes go in several; a size out of range is refused."""
+    batch = Batch()
+    for seq in range(20):
+        batch.add(seq, 0, (seq,), wanted=True)
+        batch.add(seq + 1, 1, (seq,), wanted=True)
+    rows = []
+    for size in (16, 256):
+        backend = LlamaBackend(model, LlamaOptions(max_sequences=20, batch=size))
+        assert backend.batch == size
+        rows.append(backend.decode(batch).copy())
+        backend.close()
+    assert rows[0].shape == (40, rows[0].shape[1]) and same(*rows)
+    for size in (15, 4097):
+        with pytest.raises(OptionError, match="batch must be in"):
+            LlamaOptions(batch=size)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from edgegen.engine.backend import Batch, Ids, Logits, Mask
+from edgegen.engine.options import BATCH
 from edgegen.errors import EngineError, OptionError
 from edgegen.slots import CONTROLS, END, SLOT_TOKENS, SPECIALS
 
@@ -90,7 +91,7 @@ class FakeBackend:
     def __init__(self, script: Script = hashed, *, n_ctx: int = 256, n_cells: int = 512, max_sequences: int = 12) -> None:
         """`script` gives the logits after a context."""
         self.n_ctx, self.n_cells, self.max_sequences, self.n_vocab = n_ctx, n_cells, max_sequences, len(VOCABULARY)
-        self.most_rows = 64
+        self.most_rows, self.batch = 64, BATCH
         self.eos: int | None = TEXT + SPECIALS.index(END)
         self.cells: list[Cell] = []
         self.decoded: list[int] = []

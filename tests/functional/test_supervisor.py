@@ -20,6 +20,7 @@ from edgegen.domain import Fact, Kind, Request, Section
 from edgegen.engine.options import SamplingOptions
 from edgegen.errors import BusyError, EngineError, NotFoundError, PackError, UnavailableError, UsageError
 from edgegen.explain import ExplainOptions
+from edgegen.hardware import Setting
 from edgegen.serving.calls import Complete, Ended, Explain, Explained, Part, Written
 from edgegen.serving.launch import Launch, Policy
 from edgegen.serving.supervisor import Supervisor
@@ -174,7 +175,7 @@ async def test_a_completion_that_was_begun_fails_and_one_that_was_not_is_made_by
                 pass
         assert "died" in (await explaining).record["note"]
         done = await asyncio.gather(*waiting, return_exceptions=True)
-        assert any(isinstance(one, tuple) for one in done) and supervisor.state.setting.endswith("repacked buffers off")
+        assert any(isinstance(one, tuple) for one in done) and "repacked buffers off" in supervisor.state.setting
 
 
 async def test_says_that_it_is_not_ready_and_refuses_completions_meanwhile() -> None:
@@ -199,10 +200,10 @@ async def test_a_kill_from_outside_says_nothing_about_the_setting() -> None:
         for kills in (1, 2, 3):
             os.kill(supervisor.state.pid or 0, signal.SIGKILL)
             await ready(supervisor, kills)
-            assert supervisor.state.setting == "CPU, 2 threads, repacked buffers on"
+            assert supervisor.state.setting == str(Setting(2, repacked=True))
         os.kill(supervisor.state.pid or 0, signal.SIGABRT)
         await ready(supervisor, 4)
-        assert supervisor.state.setting == "CPU, 2 threads, repacked buffers off" and supervisor._faulted == (0,)
+        assert supervisor.state.setting == str(Setting(2)) and supervisor._faulted == (0,)
 
 
 async def test_a_crash_at_the_start_is_tried_again_with_safer_settings(tmp_path: Path) -> None:
@@ -211,7 +212,7 @@ async def test_a_crash_at_the_start_is_tried_again_with_safer_settings(tmp_path:
         assert not supervisor.state.ready and "SIGSEGV" in supervisor.state.why
         assert (await supervisor.explain(Explain(ASKED))).record["source"] == "template"
         await ready(supervisor)
-        assert supervisor.state.setting == "CPU, 1 thread, repacked buffers off"
+        assert supervisor.state.setting == str(Setting(1))
         assert (await supervisor.figures())["engine_deaths_total"] == 3
 
 

@@ -33,7 +33,7 @@ def test_the_fastest_that_works_is_chosen() -> None:
     trials = [Trial(Setting(1), 0.8), Trial(Setting(2), 0.4), Trial(Setting(2, repacked=True), None, "crashed with SIGILL")]
     found = hardware.choose(trials)
     assert found.setting == Setting(2)
-    assert found.why == "fastest of 2 that worked, 400 ms a request; failed: CPU, 2 threads, repacked buffers on"
+    assert found.why == "fastest of 2 that worked, 400 ms a request; failed: CPU, 2 threads, repacked buffers on, batches of 256"
 
 
 def test_a_little_faster_is_not_enough() -> None:
@@ -124,7 +124,42 @@ def test_a_crash_loses_only_what_came_after(model: Path, tmp_path: Path, monkeyp
     monkeypatch.setattr(hardware, "usable_cores", lambda: 2)
     found = hardware.probe(model)
     assert found.setting == Setting(2)
-    assert [trial.error for trial in found.trials] == ["", "", "", "crashed with SIGSEGV"]
+    assert [trial.error for trial in found.trials[:4]] == ["", "", "", "crashed with SIGSEGV"]
+
+
+def test_the_smallest_batch_that_reads_a_prompt_about_as_fast_is_chosen() -> None:
+    """Each larger one has to gain five in a hundred."""
+    times = {64: 1.0, 128: 0.96, 256: 0.90, 512: 0.87}
+    found = hardware.choose_batch([Trial(Setting(batch=size), 2.0, prompt_s=seconds) for size, seconds in times.items()])
+    assert found is not None and found.setting.batch == 256
+    assert hardware.choose_batch([Trial(Setting(), None, "ended with code 6")]) is None
+
+
+def test_the_batch_is_probed_with_the_chosen_setting_and_kept(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As far as the model's context allows; an answer that was kept without one still holds."""
+    body = """
+        import json, sys
+        for text in sys.argv[2:]:
+            setting = json.loads(text)
+            seconds = 1 / setting["threads"] + setting["repacked"]
+            print(json.dumps(setting | {"seconds": seconds, "prompt_s": 0.1 if setting["batch"] == 128 else 0.2}), flush=True)
+    """
+    child(tmp_path, monkeypatch, "\n".join(line[8:] for line in body.splitlines()))
+    monkeypatch.setattr(hardware, "usable_cores", lambda: 2)
+    found = hardware.probe(model)
+    assert found.setting == Setting(2, batch=128) == hardware.known(model).setting
+    assert [trial.setting for trial in found.trials[4:]] == [Setting(2, batch=size) for size in (64, 128, 256)]
+    assert "reads a prompt in 100 ms in batches of 128" in found.why and "batches of 128" in hardware.describe(model)["setting"]
+    path = hardware._cache_file(model)
+    old = json.loads(path.read_text())
+    for setting in (old["setting"], *(trial["setting"] for trial in old["trials"])):
+        del setting["batch"]
+    for trial in old["trials"]:
+        del trial["busy"], trial["prompt_s"]
+    path.write_text(json.dumps(old))
+    assert hardware.known(model).setting == Setting(2)
 
 
 def test_a_gpu_is_tried_with_as_many_layers_as_it_takes(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,7 +177,7 @@ def test_a_gpu_is_tried_with_as_many_layers_as_it_takes(model: Path, tmp_path: P
     child(tmp_path, monkeypatch, "\n".join(line[8:] for line in body.splitlines()))
     found = hardware.probe(model)
     assert found.setting.gpu_layers == 1
-    assert [trial.setting.gpu_layers for trial in found.trials if trial.setting.gpu_layers] == [3, 1]
+    assert [trial.setting.gpu_layers for trial in found.trials if trial.setting.gpu_layers][:3] == [3, 1, 1]  # then batches
 
 
 def test_a_child_that_hangs_is_ended(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -312,3 +312,12 @@ def test_setbacks_check_their_options(wrong: dict[str, object]) -> None:
     """At temperature 0 a text that is set back would only come again."""
     with pytest.raises(OptionError):
         Job([1], **wrong)  # type: ignore[arg-type]
+
+
+def test_a_prompt_that_nobody_waits_for_goes_in_the_batches_of_the_backend() -> None:
+    """As many tokens at once as were found to be read fastest."""
+    backend = FakeBackend()
+    backend.batch = 64
+    with Engine(lambda: backend) as engine:
+        engine.submit(Job([1] * 100, options=replace(GREEDY, max_new_tokens=1))).result(10)
+    assert backend.decoded[:2] == [64, 36]

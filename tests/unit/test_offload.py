@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import pytest
@@ -64,3 +64,17 @@ def test_what_fails_without_a_gpu_too_is_told(model: Path) -> None:
         opened(model, -1, Gpu(-1))
     with pytest.raises(NotFoundError):
         opened(model.with_name("none.gguf"), -1, Gpu(9))
+
+
+def test_the_whole_setting_reaches_the_backend(model: Path) -> None:
+    """Each field of Setting is an option of the backend."""
+    seen = list[LlamaOptions]()
+
+    def load(path: Path, options: LlamaOptions) -> Backend:
+        del path
+        seen.append(options)
+        return FakeBackend()
+
+    setting = Setting(3, repacked=True, gpu_layers=2, batch=64)
+    open_engine(model, setting=setting, load=load).close()
+    assert {name: getattr(seen[0], name) for name in asdict(setting)} == asdict(setting)
