@@ -7,6 +7,7 @@ candidate of the model passes, the task's template text is used, and the answer 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
@@ -167,13 +168,13 @@ class Explainer:
         note, rejected, timings, tokens = None, list[Rejected](), dict[str, float](), 0
         found: list[list[Segment] | None] = []
         chosen: tuple[list[Segment], Source, tuple[Claim, ...]] | None = None
-        for prompt in _prompts(request, task, options):
+        for prompt, seed in _prompts(request, task, options):
             if _bare(request):
                 note = "Only a name is known, and no text of the training tells of so little; the text comes from the template."
                 break
-            left = options.deadline_s - (time.perf_counter() - started)
+            left = max(options.deadline_s - (time.perf_counter() - started), _INSTANT_S)
             try:
-                found, spent, written = self._candidates(prompt, task, replace(options, deadline_s=max(left, _INSTANT_S)), submit)
+                found, spent, written = self._candidates(prompt, task, replace(options, seed=seed, deadline_s=left), submit)
             except (BusyError, PromptTooLongError, EngineError) as error:
                 note = str(error)
                 break
@@ -240,18 +241,22 @@ def _bare(request: Request) -> bool:
     return all(fact.key == "name" for section in request.sections for fact in section)
 
 
-def _prompts(request: Request, task: Task, options: ExplainOptions) -> Iterator[Prompt]:
-    """The prompts for a request, one after the other: all of it for a task that chooses, else this seed's choices of facts.
+def _prompts(request: Request, task: Task, options: ExplainOptions) -> Iterator[tuple[Prompt, int]]:
+    """The prompts for a request, one after the other, each with the seed of its candidates: all of it for a task that chooses,
+    else this seed's choices of facts.
 
-    Some choices no text of the training tells, and the model cannot either; another will do.
+    Some choices no text of the training tells, and the model cannot either; another will do. One that comes again gets other
+    candidates.
     """
     if task.choices:
-        yield task.prompt(request)
+        yield task.prompt(request), options.seed
         return
     task.check(request)
-    rng = Random(f"{options.seed}/{request}")
+    rng, tried = Random(f"{options.seed}/{request}"), Counter[selection.Plan]()
     for _ in range(_PLANS if options.rewrite else 1):
-        yield selection.prompt(request, selection.choose(request, task, rng))
+        plan = selection.choose(request, task, rng)
+        yield selection.prompt(request, plan), options.seed + tried[plan]
+        tried[plan] += 1
 
 
 def _misplaced(decoder: Decoder, prompt: Prompt, task: Task, scopes: Scopes, written: Sequence[int], token: int) -> bool:

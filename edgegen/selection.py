@@ -8,7 +8,7 @@ figures with and without: docs/log.md, 2026-11-25.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from random import Random
 
@@ -36,8 +36,11 @@ def prompt(request: Request, plan: Plan) -> Prompt:
     return replace(slots.bind(replace(request, sections=sections)), request=request, plan=plan)
 
 
-def told(segments: Sequence[Segment], request: Request, claims: Sequence[Claim], given: Sequence[str] = ()) -> Plan:
-    """The plan that a text follows: the facts it shows, those behind a claim that nothing shown bears out, and what is given."""
+def told(segments: Sequence[Segment], request: Request, claims: Sequence[Claim], task: Task) -> Plan:
+    """The plan that a text follows: the facts it shows, those behind a claim that nothing shown bears out, and what is given.
+
+    They stand as the text tells them, or as the request has them where the task finds its own order.
+    """
     found: dict[tuple[int, int], tuple[int, Fact]] = {}
     for segment in segments:
         if isinstance(segment, Slot):
@@ -50,10 +53,15 @@ def told(segments: Sequence[Segment], request: Request, claims: Sequence[Claim],
             if fact is not None:
                 found.setdefault((index, id(fact)), (index, fact))
                 shown.add((index, key))
-    return tuple(
-        section.facts if section.label in given else tuple(fact for i, fact in found.values() if i == at)
-        for at, section in enumerate(request.sections)
-    )
+    return tuple(_of_section(section, at, task, found) for at, section in enumerate(request.sections))
+
+
+def _of_section(section: Section, at: int, task: Task, found: Mapping[tuple[int, int], tuple[int, Fact]]) -> tuple[Fact, ...]:
+    if section.label in task.given:
+        return section.facts
+    if task.in_order:
+        return tuple(fact for fact in section if (at, id(fact)) in found)
+    return tuple(fact for i, fact in found.values() if i == at)
 
 
 def moved(segments: Sequence[Segment], prompt: Prompt) -> list[Segment]:

@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     base.add_argument("--recipe", type=Path, default=Path("models/recipes/bundled.toml"), help="default: %(default)s")
     base.add_argument("--out", type=Path, default=Path("runs/bundled"), help="folder; a run goes on where it ended")
     base.add_argument("--start", help="go on from these weights (bundled, a folder, a hub name) and not from scratch")
+    base.add_argument("--data", type=Path, help="JSONL of pairs in place of the corpus: a model of your own texts alone")
     lora = stages.add_parser("lora", help="tune a base on pairs")
     _add_tuning(lora, Path("runs/lora"))
     lora.add_argument("--options", type=Path, help="best.json of a search, in place of the options from --kind to --mixing")
@@ -123,10 +124,12 @@ def _corpus(args: argparse.Namespace) -> int:
 
 def _base(args: argparse.Namespace) -> int:
     try:
-        from edgegen.train import base
+        from edgegen.train import base, pairs
     except ImportError as error:
         raise _missing(error) from error
-    sys.stdout.write(f"{base.train(base.read(args.recipe), args.out, say, args.start)}\n")
+    recipe = base.read(args.recipe)
+    own = list(pairs.read(args.data)) if args.data else None
+    sys.stdout.write(f"{base.train(recipe, args.out, say, args.start, own)}\n")
     return 0
 
 

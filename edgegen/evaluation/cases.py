@@ -99,7 +99,7 @@ def prompted(request: Request, text: str, rng: Random | None = None) -> tuple[Pr
     segments = slots.parse(text, prompt)
     if task.choices:
         return prompt, segments
-    plan = selection.told(segments, request, grounding.claimed(segments, prompt, task), task.given)
+    plan = selection.told(segments, request, grounding.claimed(segments, prompt, task), task)
     plan = plan if rng is None else tuple(tuple(rng.sample(facts, len(facts))) for facts in plan)
     shown = selection.prompt(request, plan)
     return shown, selection.moved(segments, shown)

@@ -88,8 +88,9 @@ class Task:
     many further facts it must use. `any_of` are keys of which the text must use one, where there is one; `every` are section
     labels each of which must contribute a fact, `whole` those whose facts must all be there, `given` those that only steer
     the text: the model always sees them and tells nothing of them. `tells` says, by label, how much a text tells
-    (`edgegen.selection`), `in_order` that it tells its facts in the order given. `max_new_tokens` bounds the text; `choices`
-    marks a task that is decoded along a given list of texts and not freely, `own` one that only a retailer's own texts teach.
+    (`edgegen.selection`), `in_order` that prompts show facts in the order of the request and the text finds its own.
+    `max_new_tokens` bounds the text; `choices` marks a task that is decoded along a given list of texts and not freely, `own`
+    one that only a retailer's own texts teach.
     """
 
     name: str

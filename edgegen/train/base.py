@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field, fields
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ from edgegen.train.fit import SAVED, FitOptions, curve, fit
 from edgegen.train.pairs import Pair
 
 Say = Callable[[str], None]
+Texts = Callable[[Split], Iterable[Pair]]
+"""The pairs of a split; of `valid` they only measure."""
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 
 
@@ -104,17 +107,17 @@ def load(folder: Path, split: Split) -> Iterator[Pair]:
             yield from pairs.read(_path(folder, split, task, lang))
 
 
-def vocabulary(recipe: Recipe, corpus_folder: Path, folder: Path, say: Say) -> PreTrainedTokenizerFast:
+def vocabulary(recipe: Recipe, texts: Texts, folder: Path, say: Say) -> PreTrainedTokenizerFast:
     """The tokenizer, trained on the texts and on what prompts show of read facts."""
     if not (folder / "tokenizer.json").exists():
         say("tokenizer: training")
-        made = tokenizer.train(_words(corpus_folder), recipe.vocab_size)
+        made = tokenizer.train(_words(texts), recipe.vocab_size)
         made.save_pretrained(folder)
     return tokenizer.load(folder)
 
 
-def _words(corpus_folder: Path) -> Iterator[str]:
-    for pair in load(corpus_folder, "train"):
+def _words(texts: Texts) -> Iterator[str]:
+    for pair in texts("train"):
         yield pair.text
         for section in pair.request.sections:
             yield section.label
@@ -135,10 +138,12 @@ def model(recipe: Recipe, words: PreTrainedTokenizerFast) -> GPT2LMHeadModel:
     return GPT2LMHeadModel(config)
 
 
-def _first(recipe: Recipe, folder: Path, start: str | None, say: Say) -> tuple[PreTrainedTokenizerFast, GPT2LMHeadModel]:
+def _first(
+    recipe: Recipe, folder: Path, start: str | None, texts: Texts, say: Say
+) -> tuple[PreTrainedTokenizerFast, GPT2LMHeadModel]:
     """The tokenizer and the model to begin with: made, or those of `start`."""
     if start is None:
-        words = vocabulary(recipe, folder / "corpus", folder / "checkpoint", say)
+        words = vocabulary(recipe, texts, folder / "checkpoint", say)
         return words, model(recipe, words)
     opened = open_checkpoint(lora.prepare_base(start, folder / "start"))
     opened.tokenizer.save_pretrained(folder / "checkpoint")
@@ -152,26 +157,27 @@ def _history(start: str | None) -> dict[str, Any]:
     return {"start": pack.read_manifest(path).provenance if (path / pack.MANIFEST).is_file() else start}
 
 
-def train(recipe: Recipe, folder: Path, say: Say, start: str | None = None) -> Path:
+def train(recipe: Recipe, folder: Path, say: Say, start: str | None = None, own: Sequence[Pair] | None = None) -> Path:
     """Corpus, tokenizer and model in `folder`, going on where a run ended; returns the checkpoint's folder.
 
     `start` is a pack or checkpoint (`bundled`, a folder, a hub name) whose weights and tokenizer training goes on from; None
-    begins from scratch.
+    begins from scratch. `own` pairs take the corpus's place. Raises UsageError where `folder` holds a run on others.
     """
-    corpus(recipe, folder / "corpus", say)
+    texts = _corpus(recipe, folder, say) if own is None else _own(recipe, folder, start, own)
     checkpoint = folder / "checkpoint"
-    history, (words, net) = _history(start), _first(recipe, folder, start, say)
+    history, (words, net) = _history(start), _first(recipe, folder, start, texts, say)
     encoder = Encoder(words)
     say("pairs: encoding")
-    sets = {split: PairDataset(encoder, load(folder / "corpus", split), recipe.context) for split in ("train", "valid")}
+    sets = {split: PairDataset(encoder, texts(split), recipe.context) for split in ("train", "valid")}
     total = sum(sets["train"].lengths)
     say(f"training: {len(sets['train'])} pairs, {total} tokens, {sets['train'].too_long} too long")
     say(f"model: {sum(p.numel() for p in net.parameters()) / 1e6:.1f}M parameters")
     log = fit(net, words, sets["train"], sets["valid"], folder / "steps", recipe.fit)
     net.save_pretrained(checkpoint)
-    say("licensing: which facts go with which words")
-    table = licensing_table(encoder, load(folder / "corpus", "train"))
-    (checkpoint / licensing.FILE).write_text(licensing.to_text(table), "utf-8")
+    if own is None:  # of a word that few texts have, few facts are known that it goes with
+        say("licensing: which facts go with which words")
+        table = licensing_table(encoder, texts("train"))
+        (checkpoint / licensing.FILE).write_text(licensing.to_text(table), "utf-8")
     say("drafts: what mostly follows what")
     (checkpoint / pack.DRAFT).write_bytes(draft_table(sets["train"], net.config.vocab_size).to_bytes())
     made = {
@@ -182,3 +188,14 @@ def train(recipe: Recipe, folder: Path, say: Say, start: str | None = None) -> P
     }  # fmt: skip
     (folder / PROVENANCE).write_text(json.dumps(made, indent=2) + "\n", "utf-8")
     return checkpoint
+
+
+def _corpus(recipe: Recipe, folder: Path, say: Say) -> Texts:
+    corpus(recipe, folder / "corpus", say)
+    return partial(load, folder / "corpus")
+
+
+def _own(recipe: Recipe, folder: Path, start: str | None, found: Sequence[Pair]) -> Texts:
+    learnt, held = pairs.split(found)
+    lora.claim(folder, start or "scratch", learnt, recipe)
+    return lambda split: learnt if split == "train" else held

@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import PartialState
@@ -141,8 +142,11 @@ def tune(base: str, train: Iterable[Pair], valid: Iterable[Pair], out: Path, opt
     return tuned
 
 
-def claim(out: Path, base: str, train: list[Pair], options: LoraOptions) -> None:
-    """Note what runs in `out`; refuse another run there, whose base and steps would be taken for this one's."""
+def claim(out: Path, base: str, train: Iterable[Pair], options: Any) -> None:
+    """Note what runs in `out`; refuse another run there, whose base and steps would be taken for this one's.
+
+    `options` are a dataclass that decides how it is trained.
+    """
     digest = hashlib.sha256()
     for pair in train:
         digest.update(json.dumps(pair.to_json(), sort_keys=True).encode())

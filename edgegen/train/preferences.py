@@ -130,7 +130,7 @@ def placed(one: Preference) -> tuple[Prompt, list[Segment], list[Segment]]:
     texts = [slots.parse(text, full) for text in (one.chosen, one.rejected)]
     if task.choices:
         return full, texts[0], texts[1]
-    plans = [selection.told(t, one.request, grounding.claimed(t, full, task), task.given) for t in texts]
+    plans = [selection.told(t, one.request, grounding.claimed(t, full, task), task) for t in texts]
     either = tuple(tuple(_joined(first, second)) for first, second in zip(*plans, strict=True))
     prompt = selection.prompt(one.request, either)
     return prompt, selection.moved(texts[0], prompt), selection.moved(texts[1], prompt)

@@ -10,11 +10,12 @@ import pytest
 from convert.checkpoint import open_checkpoint
 from edgegen import licensing, pack, tasks
 from edgegen.engine import ngrams
-from edgegen.errors import DataError, NotFoundError
+from edgegen.errors import DataError, NotFoundError, UsageError
 from edgegen.pack.manifest import PROVENANCE
-from edgegen.train import base
+from edgegen.train import base, pairs
 from edgegen.train.base import Recipe
 from edgegen.train.fit import FitOptions
+from tests.fakes.checkpoints import PAIRS
 
 TINY = Recipe(
     "tiny", pairs=4, valid=1, test=1, vocab_size=1600, width=64, layers=1, heads=2,
@@ -40,6 +41,17 @@ def test_a_base_and_the_next_one(tmp_path: Path) -> None:
     assert "start" not in history[0] and history[1]["start"] == str(first)
     moved = (second.model.transformer.wte.weight - opened.model.transformer.wte.weight).detach().abs().max()
     assert 0 < float(moved) < 3 * TINY.fit.rate, "two steps from the first run's weights, not new ones"
+
+
+def test_own_pairs_in_place_of_the_corpus(tmp_path: Path) -> None:
+    """Tokenizer and weights come from them alone, without a licensing table; other pairs are refused in the same folder."""
+    made = base.train(TINY, tmp_path, lambda _: None, own=PAIRS)
+    opened = open_checkpoint(made)
+    assert not (tmp_path / "corpus").exists() and not (made / licensing.FILE).exists()
+    assert len(opened.tokenizer.encode("costs")) < len("costs")
+    assert json.loads((tmp_path / PROVENANCE).read_text("utf-8"))["pairs"] == len(pairs.split(PAIRS)[0])
+    with pytest.raises(UsageError, match="other pairs"):
+        base.train(TINY, tmp_path, lambda _: None, own=PAIRS[:-1])
 
 
 def test_recipes_that_cannot_be_read(tmp_path: Path) -> None:

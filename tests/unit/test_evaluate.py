@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import Future
 from decimal import Decimal
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from edgegen import scores
 from edgegen.domain import Fact, Kind, Request, Section
-from edgegen.engine.loop import Engine
+from edgegen.engine.loop import Engine, Generation, Job
 from edgegen.evaluate import Case, evaluate
 from edgegen.evaluation import measures
 from edgegen.evaluation.cases import Reference, merged
@@ -96,6 +97,20 @@ def test_a_slot_that_cannot_stand_there_is_drawn_again() -> None:
     with Engine(lambda: FakeBackend(scripted("<|v1|> is rated <|v4|>."))) as engine:
         answer = Explainer(engine).explain(request("Tray"), ExplainOptions(n=1, temperature=0))
     assert all("rated $" not in "".join(map(str, c or ())) for c in answer.candidates)
+
+
+def test_facts_that_come_again_get_other_candidates() -> None:
+    """A meaning representation leaves nothing to choose: the same facts with the same seed would fail again."""
+    asked = Request("tell", "en", request("Tray").sections)
+    seeds: list[int] = []
+    with Engine(lambda: FakeBackend(scripted("<|v1|> is waterproof and costs <|v4|>."))) as engine:
+
+        def submit(job: Job) -> Future[Generation]:
+            seeds.append(job.options.seed)
+            return engine.submit(job)
+
+        answer = Explainer(engine).explain(asked, ExplainOptions(n=1, seed=5, temperature=0), submit)
+    assert answer.source == "template" and seeds == [5, 6, 7, 8]
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def test_the_model_sees_the_act_and_what_is_told(made: Callable[..., Prepared], 
     task = tasks.get("tell")
     prompt = task.prompt(pair.request)
     segments = slots.parse(pair.text, prompt)
-    plan = selection.told(segments, pair.request, grounding.claimed(segments, prompt, task), task.given)
+    plan = selection.told(segments, pair.request, grounding.claimed(segments, prompt, task), task)
     assert [[fact.key for fact in facts] for facts in plan] == [["act", "hdmi_port"], ["products", "category"]]
 
 

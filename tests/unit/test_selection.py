@@ -47,7 +47,7 @@ def test_a_text_passes_on_the_facts_it_tells(name: str, lang: Lang) -> None:
     for pair in cases(name, lang, 20):
         whole = task.prompt(pair.request)
         segments = slots.parse(pair.text, whole)
-        plan = selection.told(segments, pair.request, grounding.claimed(segments, whole, task))
+        plan = selection.told(segments, pair.request, grounding.claimed(segments, whole, task), task)
         bound = selection.prompt(pair.request, plan)
         moved = selection.moved(segments, bound)
         assert slots.render(moved, lang) == slots.render(segments, lang)
@@ -70,9 +70,9 @@ def test_a_claim_without_a_slot_is_told_too() -> None:
     name = whole.find(0, NAME)
     assert name is not None
     segments: list[slots.Segment] = [name, " is trending."]
-    assert selection.told(segments, request, grounding.claimed(segments, whole, task)) == ((NAME, TRENDING),)
+    assert selection.told(segments, request, grounding.claimed(segments, whole, task), task) == ((NAME, TRENDING),)
     plain: list[slots.Segment] = ["Have a look at ", name, "."]
-    assert selection.told(plain, request, grounding.claimed(plain, whole, task)) == ((NAME,),)
+    assert selection.told(plain, request, grounding.claimed(plain, whole, task), task) == ((NAME,),)
 
 
 def test_the_seed_decides() -> None:

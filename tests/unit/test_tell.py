@@ -10,6 +10,7 @@ from convert.samples import of_corpus
 from edgegen import grounding, selection, slots, tasks
 from edgegen.domain import LANGS, Fact, Kind, Lang, Request, Section
 from edgegen.errors import DataError
+from edgegen.evaluation.cases import prompted
 from edgegen.train.prepare import matching, representation
 from edgegen.train.prepare.representation import Labels
 
@@ -56,8 +57,17 @@ def test_all_is_chosen_in_the_order_given() -> None:
 def test_what_is_given_is_always_shown_in_training() -> None:
     """The act is in no text, and the model needs it all the same."""
     asked = request("inform(type=lamp;ports=2)")
-    plan = selection.told([], asked, [], tasks.get("tell").given)
+    plan = selection.told([], asked, [], tasks.get("tell"))
     assert [[fact.key for fact in facts] for facts in plan] == [["act"], []]
+
+
+def test_the_text_finds_its_own_order() -> None:
+    """In training a prompt shows facts in the order of the request, whatever the text tells first, and none it leaves out."""
+    asked = request("inform(name=aven 1;type=lamp;ports=2;ecorating=a+)")
+    told = matching.written(matching.find("An a+ lamp is the aven 1.", tasks.get("tell").prompt(asked), ("act",)).segments)
+    prompt, segments = prompted(asked, told)
+    assert [fact.key for fact in prompt.plan[1]] == ["name", "category", "eco_rating"]
+    assert [segment.fact.key for segment in segments if isinstance(segment, slots.Slot)] == ["eco_rating", "category", "name"]
 
 
 @pytest.mark.parametrize(

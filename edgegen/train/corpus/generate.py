@@ -48,7 +48,7 @@ def written(request: Request, rng: Random) -> Pair | None:
     if segments is None:
         return None
     verdict = grounding.check(segments, prompt, handler)
-    bare = _bare(selection.told(segments, request, verdict.claims), request)
+    bare = _bare(selection.told(segments, request, verdict.claims, handler), request)
     if not verdict.ok or (bare and rng.random() < _BARE_LEFT_OUT):
         return None
     return Pair(request, marked(segments))
