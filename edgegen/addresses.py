@@ -9,7 +9,8 @@ the request offers. With slots numbered by order of appearance a 17M model had n
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from zlib import crc32
 
 from edgegen import schema
 from edgegen.domain import Fact, Kind, Level
@@ -55,12 +56,22 @@ POOLS = _ranges()
 COUNT = POOLS[OVERFLOW].stop - 1
 
 
-def home(section: str, nth: int, fact: Fact, part: str) -> range:
-    """Where the slot for a part of a fact is looked for first, in the `nth` section with this label (from 1)."""
+def home(section: str, nth: int, fact: Fact, part: str, *, by_key: bool = False) -> Sequence[int]:
+    """Where the slot for a part of a fact is looked for first, in the `nth` section with this label (from 1).
+
+    `by_key` begins at a place of the key's own for an attribute's value, so that a key nearly always has the same slot.
+    """
     indices = POOLS[_pool(section, nth, fact, part)]
+    if by_key and part == "value" and class_of(fact) == "attr":
+        return _from_key([*indices, *POOLS.get(f"{nth}.other", POOLS[OVERFLOW])], fact.key)
     if section in ("reason", "by") and len(indices) > 1:
         return indices[nth - 1 : nth]  # so that a point and its votes go together
     return indices
+
+
+def _from_key(indices: Sequence[int], key: str) -> Sequence[int]:
+    at = crc32(key.encode()) % len(indices)
+    return [*indices[at:], *indices[:at]]
 
 
 def _pool(section: str, item: int, fact: Fact, part: str) -> str:

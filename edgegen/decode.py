@@ -52,8 +52,8 @@ class Decoder:
         """Whether the model was made for edgegen: it has the end token and the slot tokens."""
         return self.end is not None and len(self._slot_ids) == len(SLOT_TOKENS)
 
-    def mask(self, prompt: Prompt) -> Mask:
-        """What may be written for a prompt: bool [n_vocab]."""
+    def mask(self, prompt: Prompt, given: Sequence[str] = ()) -> Mask:
+        """What may be written for a prompt: bool [n_vocab]. Slots of sections labelled as `given` are read, never written."""
         allow = self._base.copy()
         licensors, shown = self._table.get(licensing.name(prompt)), licensing.scopes(prompt).everything
         if licensors is not None:
@@ -61,7 +61,8 @@ class Decoder:
             narrow = np.zeros_like(allow)
             narrow[licensed if self.end is None else [*licensed, self.end]] = True
             allow &= narrow
-        offered = {slot.index for slot in prompt.slots}
+        sections = prompt.request.sections
+        offered = {slot.index for slot in prompt.slots if sections[slot.section].label not in given}
         allow[[id_ for id_, index in self._slot_ids.items() if index in offered]] = True
         return allow
 

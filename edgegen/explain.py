@@ -226,7 +226,7 @@ class Explainer:
         veto = partial(_misplaced, decoder, prompt, task, licensing.scopes(prompt))
         keep = partial(_keep, decoder, prompt, task) if options.rewrite and sampling.temperature else None
         return Job(
-            ids, n, sampling, decoder.mask(prompt), frozenset({end}), veto=veto, keep=keep,
+            ids, n, sampling, decoder.mask(prompt, task.given), frozenset({end}), veto=veto, keep=keep,
             enough=options.enough, deadline_s=options.deadline_s, logprobs=0,
         )  # fmt: skip
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from random import Random
 
-from edgegen import slots
+from edgegen import slots, tasks
 from edgegen.domain import Fact, Level, Request, Section
 from edgegen.slots import Prompt, Segment, Slot
 from edgegen.tasks import Task, Tells
@@ -33,7 +33,8 @@ _LATE = _FROM_OTHERS | _POPULARITY | _TERMS | {"trending", "new", "price"}
 def prompt(request: Request, plan: Plan) -> Prompt:
     """The prompt that shows a plan. It is checked against the whole request. Raises DataError for too many values."""
     sections = tuple(Section(s.label, facts) for s, facts in zip(request.sections, plan, strict=True))
-    return replace(slots.bind(replace(request, sections=sections)), request=request, plan=plan)
+    bound = slots.bind(replace(request, sections=sections), by_key=tasks.get(request.task).own)
+    return replace(bound, request=request, plan=plan)
 
 
 def told(segments: Sequence[Segment], request: Request, claims: Sequence[Claim], task: Task) -> Plan:

@@ -90,6 +90,7 @@ class Prompt:
 @dataclass
 class _Binder:
     lang: Lang
+    by_key: bool
     pieces: list[Piece] = field(default_factory=list)
     slots: list[Slot] = field(default_factory=list)
     taken: set[int] = field(default_factory=set)
@@ -98,7 +99,7 @@ class _Binder:
 
     def slot(self, text: str, fact: Fact, section: int, part: Part) -> None:
         """Offer a slot and show its token."""
-        home = addresses.home(self.label, self.sections[self.label], fact, part)
+        home = addresses.home(self.label, self.sections[self.label], fact, part, by_key=self.by_key)
         index = next((i for i in (*home, *addresses.POOLS[addresses.OVERFLOW]) if i not in self.taken), None)
         if index is None:
             raise DataError("The request has more values than there are slots for. Give fewer facts or fewer products.")
@@ -133,12 +134,13 @@ class _Binder:
         self.pieces.extend(map(Control, tokens))
 
 
-def bind(request: Request) -> Prompt:
+def bind(request: Request, *, by_key: bool = False) -> Prompt:
     """Lay a request out as a prompt. Source of the layout: this module's docstring.
 
-    Raises DataError when the request has more values than there are slots.
+    `by_key` gives a shop's own keys slots of their own and not the next ones: see `addresses.home`. Raises DataError when the
+    request has more values than there are slots.
     """
-    binder = _Binder(request.lang)
+    binder = _Binder(request.lang, by_key)
     binder.control("<|task|>")
     binder.text(request.task)
     binder.control("<|lang|>")

@@ -127,7 +127,7 @@ class Task:
     def prompt(self, request: Request) -> Prompt:
         """The bound prompt for a request. Raises DataError when the request does not fit the task."""
         self.check(request)
-        return slots.bind(request)
+        return slots.bind(request, by_key=self.own)
 
     def draft(self, prompt: Prompt) -> list[Segment]:
         """The template text for a prompt, as segments."""

@@ -14,7 +14,7 @@ from edgegen.decode import Decoder, along, has_digit
 from edgegen.domain import LANGS, Fact, Kind, Lang, Level, Request, Section
 from edgegen.engine.worker import Vocabulary
 from edgegen.errors import DataError
-from edgegen.slots import Control, Renderer, Slot
+from edgegen.slots import SPECIALS, Control, Renderer, Slot
 from tests.fakes.backend import TEXT, VOCABULARY
 
 NAME = Fact("name", "Aero 200", Kind.TEXT)
@@ -54,6 +54,32 @@ def test_a_known_fact_keeps_its_slot() -> None:
     assert alone.slots[0].index == last.slots[-1].index
     two = slots.bind(Request("list", "en", (Section("item", (NAME, PRICE)), Section("item", (NAME, PRICE)))))
     assert len({slot.index for slot in two.slots}) == 4
+
+
+@pytest.mark.parametrize("items", [1, 2])
+def test_a_shops_own_key_may_keep_its_slot_too(items: int) -> None:
+    """By key, the company an attribute is in does not change its slot; else the next free one is taken."""
+    more = [Fact(key, f"some {key}", Kind.PHRASE, label=key) for key in ("grade", "stand", "sound")]
+
+    def index(facts: list[Fact], *, by_key: bool) -> int:
+        asked = Request("tell", "en", (*[Section("item", (NAME,))] * (items - 1), Section("item", tuple(facts))))
+        found = slots.bind(asked, by_key=by_key).find(items - 1, facts[-1])
+        assert found is not None
+        return found.index
+
+    assert index([more[2]], by_key=True) == index(more, by_key=True)
+    assert index([more[2]], by_key=False) != index(more, by_key=False)
+    places = {index([fact], by_key=True) for fact in more}
+    assert len(places) == len(more)
+
+
+def test_what_only_steers_a_text_is_not_written() -> None:
+    """The slots of a section that is given are shown, and masked."""
+    bound = slots.bind(Request("tell", "en", (Section("act", (Fact("grade", "any", Kind.PHRASE),)), Section("item", (NAME,)))))
+    free, steered = (Decoder(VOCAB).mask(bound, labels) for labels in ((), ("act",)))
+    assert [bool(free[TEXT + SPECIALS.index(slot.control.token)]) for slot in bound.slots] == [True] * len(bound.slots)
+    shown = [slot for slot in bound.slots if steered[TEXT + SPECIALS.index(slot.control.token)]]
+    assert [slot.fact for slot in shown] == [NAME]
 
 
 def test_user_text_is_never_a_control_token() -> None:
