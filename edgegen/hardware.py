@@ -23,7 +23,7 @@ from edgegen import folders
 from edgegen.engine.gguf import read_header
 from edgegen.engine.offload import fewer
 from edgegen.engine.options import BATCH
-from edgegen.errors import NotFoundError, StorageError
+from edgegen.errors import MissingExtraError, NotFoundError, StorageError
 
 _CHILD = "edgegen.engine.trial"
 _GAIN = 0.93  # a riskier or larger setting must take less than this part of the time
@@ -47,7 +47,7 @@ class Setting:
 
     def __str__(self) -> str:
         """In words."""
-        where = "GPU" if self.gpu_layers else "CPU"
+        where = {-1: "GPU", 0: "CPU"}.get(self.gpu_layers, f"GPU with {self.gpu_layers} layers")
         threads, repacked = f"{self.threads} thread{'s' * (self.threads != 1)}", "on" if self.repacked else "off"
         return f"{where}, {threads}, repacked buffers {repacked}, batches of {self.batch}"
 
@@ -93,17 +93,40 @@ def starved(took_s: float, used_s: float) -> str:
     )
 
 
-def default_setting() -> Setting:
-    """What is safe without a probe: no repacked buffers, a few threads; the engine drops to one where that is slow."""
-    return Setting(threads=min(usable_cores(), _MOST_DEFAULT_THREADS))
+def default_setting(*, gpu: bool = False) -> Setting:
+    """What is safe without a probe: no repacked buffers, a few threads, and the whole model on a GPU where there is one.
+
+    The engine drops to one thread where more are slow, and to fewer layers where all do not fit.
+    """
+    return Setting(threads=min(usable_cores(), _MOST_DEFAULT_THREADS), gpu_layers=-1 if gpu else 0)
 
 
-def known(model: Path) -> Hardware:
-    """The kept answer for a model on this machine, else the safe default. Starts nothing."""
+def kept(model: Path) -> Hardware | None:
+    """The kept answer for a model on this machine, where there is one that can be read. Starts and loads nothing."""
     try:
         return _from_json(json.loads(_cache_file(model).read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError):
-        return Hardware(default_setting(), "safe default; edgegen doctor --probe finds the fastest setting")
+        return None
+
+
+def known(model: Path, *, gpu: bool | None = None) -> Hardware:
+    """The kept answer for a model on this machine, else the safe default. Starts nothing.
+
+    `gpu` says whether llama.cpp can use one; None loads it and asks, in this process, where that matters.
+    """
+    if (found := kept(model)) is not None:
+        return found
+    setting = default_setting(gpu=_offloads() if gpu is None else gpu)
+    return Hardware(setting, "safe default; edgegen doctor --probe finds the fastest setting")
+
+
+def _offloads() -> bool:
+    from edgegen.engine import native
+
+    try:
+        return native.offloads()
+    except MissingExtraError:
+        return False  # said by who needs it
 
 
 def ladder(model: Path, fastest: Setting) -> list[Setting]:
@@ -145,7 +168,7 @@ def probe(model: Path, *, timeout_s: float = 120) -> Hardware:
         raise NotFoundError(f"No model file at {model}. Check the path, or install a pack.")
     kinds = [[Setting(threads, repacked) for threads in _thread_counts()] for repacked in (False, True)]
     trials = [trial for settings in kinds for trial in _try(model, settings, timeout_s)]
-    if describe_native().get("gpu offload") == "yes":
+    if _has_gpu(describe_native()):
         trials += _on_gpu(model, timeout_s)
     found = _with_batch(model, choose(trials), timeout_s)
     _keep(model, found)
@@ -294,6 +317,10 @@ def describe_native(timeout_s: float = 60) -> dict[str, str]:
     return answer
 
 
+def _has_gpu(native: dict[str, str]) -> bool:
+    return native.get("gpu offload") == "yes"
+
+
 def processor() -> str:
     """The processor's name."""
     try:
@@ -314,13 +341,14 @@ def memory_bytes() -> int | None:
 
 def describe(model: Path | None = None) -> dict[str, str]:
     """The machine, llama.cpp and the setting in use, as lines for `edgegen doctor`."""
-    memory = memory_bytes()
+    memory, native = memory_bytes(), describe_native()
     lines = {
         "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         "processor": processor(),
         "cores": str(usable_cores()),
         "memory": "unknown" if memory is None else f"{memory / 2**30:.1f} GiB",
-        **describe_native(),
+        **native,
     }
-    found = Hardware(default_setting(), "safe default: no model given") if model is None else known(model)
+    gpu = _has_gpu(native)
+    found = Hardware(default_setting(gpu=gpu), "safe default: no model given") if model is None else known(model, gpu=gpu)
     return lines | {"setting": str(found.setting), "why": found.why}

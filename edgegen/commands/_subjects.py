@@ -88,9 +88,9 @@ def _converted(path: Path, threads: int | None, adapter: Path | None) -> Iterato
 def _engine(model: Path, threads: int | None, adapter: Path | None) -> Engine:
     from dataclasses import replace
 
-    from edgegen.hardware import default_setting
+    from edgegen import hardware
 
-    setting = default_setting()
+    setting = hardware.known(model).setting
     return open_engine(model, setting=replace(setting, threads=threads) if threads else setting, adapter=adapter)
 
 

@@ -35,8 +35,8 @@ def run(args: argparse.Namespace) -> int:
         found, code = {"pack": f"none can be used: {error}"}, error.exit_code
     if args.probe and model:
         _shared.say("trying the settings of this machine (about ten seconds)")
-        if avoided := hardware.known(model).avoided:
-            _shared.say(f"forgotten: engines crashed with {', '.join(map(str, avoided))}")
+        if (before := hardware.kept(model)) and before.avoided:
+            _shared.say(f"forgotten: engines crashed with {', '.join(map(str, before.avoided))}")
         hardware.probe(model)
     for name, text in {**hardware.describe(model), **found}.items():
         sys.stdout.write(f"{name:22} {text}\n")

@@ -89,11 +89,16 @@ def _callback(lib: Any) -> Any:
     return lib.llama_log_callback(LOG.write)
 
 
+def offloads() -> bool:
+    """Whether the installed llama.cpp can put layers on a GPU of this machine. Raises MissingExtraError."""
+    return bool(bindings().llama_supports_gpu_offload())
+
+
 def describe() -> dict[str, str]:
     """What the installed llama.cpp says of itself: version, features, GPU support."""
     lib = bindings()
     import llama_cpp
 
     features = lib.llama_print_system_info().decode("utf-8", "replace").strip()
-    gpu = "yes" if lib.llama_supports_gpu_offload() else "no"
+    gpu = "yes" if offloads() else "no"
     return {"llama-cpp-python": str(llama_cpp.__version__), "features": features, "gpu offload": gpu}

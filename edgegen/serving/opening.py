@@ -16,6 +16,7 @@ from edgegen import hardware
 from edgegen.domain import LANGS, Fact, Kind, Lang, Request, Section
 from edgegen.engine import open_engine
 from edgegen.engine.gguf import Header, read_header
+from edgegen.engine.llama import LlamaBackend, LlamaOptions
 from edgegen.engine.loop import Engine
 from edgegen.engine.options import SamplingOptions
 from edgegen.errors import EdgegenError, EngineError, StorageError
@@ -50,9 +51,15 @@ def opened(launch: Launch, say: Say) -> tuple[Runner, State]:
     rungs = hardware.ladder(model, replace(fastest, threads=launch.threads) if launch.threads else fastest)
     at = hardware.rung(rungs, known.avoided, launch.caution)
     adapter = Path(launch.adapter) if launch.adapter else None
+    used = list[LlamaOptions]()  # fewer layers than asked for, where a GPU has not room for all
+
+    def load(path: Path, options: LlamaOptions) -> LlamaBackend:
+        used.append(options)
+        return LlamaBackend(path, options)
+
     engine = open_engine(
         model, setting=replace(rungs[at], threads=1), max_waiting=launch.max_waiting, adapter=adapter, n_ctx=launch.context,
-        n_cells=launch.cells, table=pack.drafts if pack else None,
+        n_cells=launch.cells, table=pack.drafts if pack else None, load=load,
     )  # fmt: skip
     info = _info(pack, model) | ({"adapter": adapter.name} if adapter else {})
     explainer = _explainer(engine, pack, adapter, info["label"], say)
@@ -62,7 +69,8 @@ def opened(launch: Launch, say: Say) -> tuple[Runner, State]:
     if crashed := [rungs[step] for step in launch.faulted if step < at]:
         with suppress(StorageError):  # it is found out again, then
             hardware.avoid(model, crashed)
-    how = {"explains": explainer.has_model, "setting": str(rungs[at]), "caution": at}
+    setting = replace(rungs[at], gpu_layers=used[-1].gpu_layers)
+    how = {"explains": explainer.has_model, "setting": str(setting), "caution": at}
     return runner, describe(engine, info, **how, **_of_header(header, engine))
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from edgegen import hardware
+from edgegen.engine import native
 from edgegen.errors import NotFoundError, StorageError
 from edgegen.hardware import Hardware, Setting, Trial
 from tests.fakes.tiny_gguf import LAYERS, write_tiny_gguf
@@ -77,11 +79,25 @@ def test_what_crashed_an_engine_is_not_taken_until_the_next_probe(model: Path, c
     assert hardware.known(model) == probed and probed.avoided == () and probed.fastest is None
 
 
-def test_default_is_safe(model: Path) -> None:
-    """Without a kept answer: no repacked buffers, no GPU, and nothing is started or written."""
+def test_default_is_safe(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a kept answer: no repacked buffers, and nothing is started or written."""
+    monkeypatch.setattr(native, "offloads", lambda: False)
     found = hardware.known(model)
     assert not found.setting.repacked and found.setting.gpu_layers == 0 and found.setting.threads >= 1
     assert "safe default" in found.why
+
+
+def test_a_gpu_is_used_without_a_probe(model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """All layers, where the installed llama.cpp has one; a kept answer has the last word, and the doctor says the same."""
+    monkeypatch.setattr(native, "offloads", lambda: True)
+    assert hardware.known(model).setting == replace(hardware.default_setting(), gpu_layers=-1)
+    found = hardware.avoid(model, [hardware.known(model).setting])
+    assert found.fastest is not None and (found.fastest.gpu_layers, found.setting.gpu_layers) == (-1, 1)
+    hardware._keep(model, Hardware(Setting(), "probed"))
+    assert hardware.known(model).setting == Setting()
+    hardware._cache_file(model).unlink()
+    child(tmp_path, monkeypatch, "import json\nprint(json.dumps({'gpu offload': 'yes'}))\n")
+    assert hardware.describe(model)["setting"].startswith("GPU") and hardware.describe()["setting"].startswith("GPU")
 
 
 def test_probe_keeps_its_answer(model: Path, cache: Path) -> None:

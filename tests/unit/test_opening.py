@@ -10,6 +10,8 @@ import pytest
 
 from edgegen import hardware
 from edgegen.domain import Lang
+from edgegen.engine import native
+from edgegen.engine.llama import LlamaBackend, LlamaOptions
 from edgegen.errors import EngineError
 from edgegen.hardware import Hardware, Setting
 from edgegen.serving import opening
@@ -41,3 +43,20 @@ def test_a_trial_that_takes_too_long_says_whose_fault_it_is(monkeypatch: pytest.
         monkeypatch.setattr(time, "process_time", iter((0.0, used_s)).__next__)
         with pytest.raises(EngineError, match=said):
             opening._asked(lambda _: None)
+
+
+def test_a_gpu_is_used_unasked_and_the_state_says_with_how_many_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as it has room for."""
+
+    class Small(LlamaBackend):
+        def __init__(self, path: Path, options: LlamaOptions | None = None) -> None:
+            if options is None or options.gpu_layers > 1:
+                raise EngineError("cudaMalloc failed: out of memory")
+            super().__init__(path, options)
+
+    monkeypatch.setattr(native, "offloads", lambda: True)
+    monkeypatch.setattr(opening, "LlamaBackend", Small)
+    runner, state = opening.opened(Launch(model=str(write_tiny_gguf(tmp_path / "tiny.gguf"))), lambda _: None)
+    with runner.engine:
+        assert state.setting.startswith("GPU with 1 layers")
+        runner.close()
