@@ -4,6 +4,7 @@
     +-- UsageError               2   400   the call is wrong: unknown task, language, option
     |   +-- OptionError          2   400   an option is out of its range
     |       +-- RoomError        2   400   so many texts of that length do not fit the cache
+    |       +-- GrammarError     2   400   a grammar cannot be read, or takes too long to follow
     +-- DataError                3   422   the data is wrong: broken line, wrong type, empty catalogue
     |   +-- MappingError         3   422   a catalogue column cannot be mapped to a fact
     +-- NotFoundError            4   404   a file, product or pack is not there
@@ -49,6 +50,10 @@ class OptionError(UsageError):
 
 class RoomError(OptionError):
     """So many texts of that length do not fit the engine's cache together."""
+
+
+class GrammarError(OptionError):
+    """A grammar cannot be read, or takes too long to follow."""
 
 
 class DataError(EdgegenError):

@@ -111,7 +111,7 @@ class Backend(Protocol):
         """The id of a control token given as text, or None where the model has none."""
 
     def grammar(self, text: str) -> Grammar:
-        """A grammar in GBNF, at its beginning. Raises OptionError for one that cannot be read."""
+        """A grammar in GBNF, at its beginning. Raises GrammarError for one that cannot be read."""
 
     def decode(self, batch: Batch) -> Logits:
         """Run a batch; float32 [batch.wanted, n_vocab], the caller's to change, gone with the next decode. Raises EngineError."""

@@ -19,7 +19,7 @@ from edgegen.engine import adapter as adapters
 from edgegen.engine import native, wordpiece
 from edgegen.engine.backend import Batch, Logits
 from edgegen.engine.gguf import read_header
-from edgegen.engine.grammar import LlamaGrammar
+from edgegen.engine.grammar import Automaton, Followed, Words
 from edgegen.engine.options import BATCH
 from edgegen.errors import EngineError, OptionError, PackError
 
@@ -87,6 +87,7 @@ class LlamaBackend:
         self._adapter = self._load_adapter(options.adapter)  # before the context, which makes room for what is loaded by then
         self._vocab = self._lib.llama_model_get_vocab(self._model)
         self._n_vocab = int(self._lib.llama_vocab_n_tokens(self._vocab))
+        self._words: Words | None = None  # made for the first grammar
         self._is_wordpiece = self._lib.llama_vocab_type(self._vocab) == self._lib.LLAMA_VOCAB_TYPE_WPM
         self._context = self._new_context()
         self._apply_adapter()
@@ -216,9 +217,12 @@ class LlamaBackend:
         ids = self.tokenize(token, special=True)
         return ids[0] if len(ids) == 1 and self.is_control(ids[0]) else None
 
-    def grammar(self, text: str) -> LlamaGrammar:
-        """A grammar in GBNF, at its beginning. Raises OptionError for one that cannot be read."""
-        return LlamaGrammar.read(self._lib, self._vocab, text)
+    def grammar(self, text: str) -> Followed:
+        """A grammar in GBNF, at its beginning. Raises GrammarError for one that cannot be read."""
+        if self._words is None:
+            everything = range(self._n_vocab)
+            self._words = Words([self.token_bytes(token) for token in everything], filter(self.is_end, everything))
+        return Followed(Automaton(text, self._words))
 
     def _check_token(self, token: int) -> None:
         if not 0 <= token < self._n_vocab:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import tempfile
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -66,22 +64,6 @@ class Log:
 
 
 LOG = Log()
-
-
-@contextmanager
-def stderr_kept() -> Iterator[list[str]]:
-    """What native code writes to stderr past the log, such as why a grammar cannot be read: one text, there at the end."""
-    said: list[str] = []
-    before = os.dup(2)
-    with tempfile.TemporaryFile() as file:
-        os.dup2(file.fileno(), 2)
-        try:
-            yield said
-        finally:
-            os.dup2(before, 2)
-            os.close(before)
-            file.seek(0)
-            said.append(file.read().decode("utf-8", "replace"))
 
 
 @cache

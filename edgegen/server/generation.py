@@ -13,8 +13,9 @@ from typing import Any
 from starlette.requests import Request
 
 from edgegen import __version__
-from edgegen.errors import PromptTooLongError, RoomError
+from edgegen.errors import GrammarError, PromptTooLongError, RoomError
 from edgegen.server.asking import too_long, too_much
+from edgegen.server.body import BodyError
 from edgegen.server.metrics import Metrics
 from edgegen.server.streams import begun, merged
 from edgegen.serving.calls import Complete, Ended, Service, State, Token, Written
@@ -83,13 +84,13 @@ async def generate(
     started = time.perf_counter()
     route, whole, state = request.url.path, calls[0].whole, service.state
     counted = _counted(merged([service.complete(call) for call in calls]), metrics, route, whole)
-    items = await begun(request, _named(counted, calls[0], fields, state))
+    items = await begun(request, _named(counted, calls[0], fields, state, request))
     if not whole:
         metrics.first_token(route, time.perf_counter() - started)
     return items
 
 
-async def _named(items: Items, call: Complete, fields: tuple[str, str], state: State) -> Items:
+async def _named(items: Items, call: Complete, fields: tuple[str, str], state: State, request: Request) -> Items:
     """The items; what does not fit is told by the fields that ask for it."""
     prompt, length = fields
     try:
@@ -100,6 +101,9 @@ async def _named(items: Items, call: Complete, fields: tuple[str, str], state: S
         raise too_long(error, prompt) from None
     except RoomError:
         raise too_much(call, length, state) from None
+    except GrammarError as error:
+        given = request.scope["edgegen.body"].get("grammar")
+        raise BodyError(str(error), "response_format" if given is None else "grammar", "invalid_grammar") from None
 
 
 async def _counted(items: Items, metrics: Metrics, route: str, whole: bool) -> Items:

@@ -48,6 +48,8 @@ class End:
     """A safer setting may cure it."""
     fault: bool = False
     """Native code was at fault: the setting is not taken again."""
+    hung: bool = False
+    """It was ended because it made no step: what it was asked may have been the reason."""
 
 
 class Process(asyncio.Protocol):
@@ -161,7 +163,7 @@ class Process(asyncio.Protocol):
             await asyncio.sleep(self._policy.tick_s)
             self._silent += self._ping is not None
             if self._silent * self._policy.tick_s >= self._policy.hang_s:
-                await self.kill(f"it made no step for {self._policy.hang_s:g} s", crashed=True)
+                await self.kill(f"it made no step for {self._policy.hang_s:g} s", hung=True)
             elif self._ping is None and self._open and self.alive:
                 self._ping = self._number()
                 self._send({"id": self._ping, "call": "ping"})
@@ -176,9 +178,9 @@ class Process(asyncio.Protocol):
             self._transport.close()
         await self.ended()
 
-    async def kill(self, why: str, *, crashed: bool = False) -> None:
+    async def kill(self, why: str, *, crashed: bool = False, hung: bool = False) -> None:
         """End it at once; open calls fail with GoneError."""
-        self._end = self._end or End(why, crashed)
+        self._end = self._end or End(why, crashed, hung=hung)
         self._process.kill()
         if self._transport is not None:
             self._transport.abort()

@@ -102,7 +102,10 @@ class Supervisor:
         return await explained(call, why)
 
     def complete(self, call: Complete) -> AsyncGenerator[Written | Ended, None]:
-        """The texts as they are written. A call whose process dies before anything is written goes to the next one, once."""
+        """The texts as they are written. A call whose process dies before anything is written goes to the next one, once.
+
+        Not so where the process hung: it may have been for this call, and the next one would hang too.
+        """
         return self._complete(call, self._usable())
 
     async def _complete(self, call: Complete, process: Process | None) -> AsyncGenerator[Written | Ended, None]:
@@ -118,6 +121,8 @@ class Supervisor:
                         yield item
                 return
             except GoneError:
+                if (await process.ended()).hung:
+                    raise EngineError("The engine hung while it had this call, which is not sent to it again.") from None
                 if begun or last:
                     raise EngineError("The engine died while it wrote. Try again in a few seconds.") from None
             process, last = await self._successor(process, call), True
@@ -232,7 +237,10 @@ class Supervisor:
         self._revive()
 
     def _fail(self, why: str, end: End) -> None:
-        """Note a death. What crashed is started with a safer setting; a kill from outside says nothing about the setting."""
+        """Note a death. What crashed is started with a safer setting; a kill from outside says nothing about the setting.
+
+        Nor does a hang: what is asked may make a process hang, and must not cost the machine its best setting.
+        """
         self._deaths += 1
         self._faulted += (self._caution,) * end.fault
         self._caution += end.crashed

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from edgegen.engine.backend import Batch, Ids, Logits, Mask
+from edgegen.engine.backend import Batch, Logits
+from edgegen.engine.grammar import Automaton, Followed, Words
 from edgegen.engine.options import BATCH
-from edgegen.errors import EngineError, OptionError
+from edgegen.errors import EngineError
 from edgegen.slots import CONTROLS, END, SLOT_TOKENS, SPECIALS
 
 TEXT = 256
@@ -55,34 +56,6 @@ def scripted(text: str, *, end: str = END) -> Script:
         return row
 
     return logits
-
-
-@dataclass
-class FakeGrammar:
-    """Implements `edgegen.engine.backend.Grammar`: lets one of a few texts be written, then the end."""
-
-    choices: list[bytes]
-    eos: int | None
-    done: bytes = b""
-
-    def allows(self, ids: Ids) -> Mask:
-        """Bytes that go on with a choice, the end where one is complete."""
-        found = [
-            self.done in self.choices if token == self.eos
-            else any(choice.startswith(self.done + VOCABULARY[token]) for choice in self.choices)
-            for token in ids.tolist()
-        ]  # fmt: skip
-        return np.array(found, dtype=np.bool_)
-
-    def accept(self, token: int) -> None:
-        """Go on."""
-        if not self.allows(np.array([token]))[0]:
-            raise EngineError(f"The grammar does not allow token {token} here.")
-        self.done += b"" if token == self.eos else VOCABULARY[token]
-
-    def copy(self) -> FakeGrammar:
-        """As far as this one."""
-        return FakeGrammar(self.choices, self.eos, self.done)
 
 
 class FakeBackend:
@@ -125,11 +98,9 @@ class FakeBackend:
         """The id of a control token."""
         return TEXT + SPECIALS.index(token) if token in SPECIALS else None
 
-    def grammar(self, text: str) -> FakeGrammar:
-        """One of the plain texts between quotes, such as `root ::= "yes" | "no"`; no other GBNF."""
-        if not re.fullmatch(r'root ::= "[^"]*"( \| "[^"]*")*', text):
-            raise OptionError(f"The grammar cannot be read: expecting ::= at {text}. Write it in GBNF.")
-        return FakeGrammar([choice.encode() for choice in re.findall(r'"([^"]*)"', text)], self.eos)
+    def grammar(self, text: str) -> Followed:
+        """A grammar in GBNF, at its beginning."""
+        return Followed(Automaton(text, Words(VOCABULARY, [] if self.eos is None else [self.eos])))
 
     def decode(self, batch: Batch) -> Logits:
         """Put tokens into the cache; a row of the script's logits for each that is wanted."""

@@ -18,7 +18,7 @@ import pytest
 
 from edgegen.domain import Fact, Kind, Request, Section
 from edgegen.engine.options import SamplingOptions
-from edgegen.errors import BusyError, EngineError, NotFoundError, PackError, UnavailableError, UsageError
+from edgegen.errors import BusyError, EngineError, GrammarError, NotFoundError, PackError, UnavailableError, UsageError
 from edgegen.explain import ExplainOptions
 from edgegen.hardware import Setting
 from edgegen.serving.calls import Complete, Ended, Explain, Explained, Part, Written
@@ -106,7 +106,7 @@ async def test_answers_like_an_engine_of_this_process() -> None:
         (long(n=99), UsageError),
         (replace(long(), prompt=()), UsageError),
         (replace(long(), prompt=(Part("x" * 300),)), EngineError),
-        (replace(long(), grammar="root ::= ("), UsageError),
+        (replace(long(), grammar="root ::= ("), GrammarError),
     ],
 )
 async def test_the_engines_errors_come_over(call: Complete, error: type[Exception]) -> None:
@@ -257,6 +257,19 @@ async def test_a_process_that_hangs_is_ended() -> None:
         async with asyncio.timeout(WAIT_S):
             while "no step" not in supervisor.state.why and supervisor.state.restarts == 0:
                 await asyncio.sleep(0.01)
+
+
+async def test_what_a_process_hung_on_is_not_sent_again_and_changes_no_setting() -> None:
+    """The next process would hang too; a call must not cost the machine its best setting."""
+    async with supervised("hang", replace(QUICK, hang_s=0.3, stuck_s=30, retry_s=WAIT_S)) as supervisor:
+        before = supervisor.state.setting
+        for deaths in (1, 2):
+            done = await asyncio.gather(*(text(supervisor) for _ in range(3)), return_exceptions=True)
+            assert all("hung" in str(one) for one in done), done
+            await ready(supervisor, deaths)
+        await asyncio.sleep(0.5)  # longer than it takes to find a process that hangs
+        assert supervisor.state.restarts == 2 and (await supervisor.figures())["engine_deaths_total"] == 2
+        assert supervisor.state.setting == before
 
 
 async def test_a_process_that_is_stuck_is_not_asked_for_more() -> None:
