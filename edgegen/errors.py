@@ -12,6 +12,7 @@
     |   +-- SignatureError       5   503   a pack is signed by nobody who is trusted, wrongly, or not at all
     +-- EngineError              6   503   the native engine failed
     |   +-- PromptTooLongError   6   413   the prompt does not fit the context
+    |   +-- GpuMemoryError       6   503   the GPU has no memory left
     |   +-- BusyError            6   429   the queue is full
     |   +-- UnavailableError     6   503   the engine's process died or is starting
     +-- StorageError             7   507   no space left, or the target cannot be written
@@ -96,6 +97,10 @@ class PromptTooLongError(EngineError):
     """The prompt does not fit the context."""
 
     http_status = 413
+
+
+class GpuMemoryError(EngineError):
+    """The GPU had no memory left in the middle of the work: the model has to be loaded again with fewer layers there."""
 
 
 class BusyError(EngineError):

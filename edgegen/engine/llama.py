@@ -21,8 +21,9 @@ from edgegen.engine.backend import Batch, Logits
 from edgegen.engine.gguf import read_header
 from edgegen.engine.grammar import Automaton, Followed, Words
 from edgegen.engine.options import BATCH
-from edgegen.errors import EngineError, OptionError, PackError
+from edgegen.errors import EngineError, GpuMemoryError, OptionError, PackError
 
+_NO_MEMORY = -2  # what llama_decode returns where an allocation failed
 _ROWS, _ROWS_BYTES = 64, 8 << 20  # rows of logits it gives at once, and what they may take
 
 
@@ -263,6 +264,11 @@ class LlamaBackend:
     def _decode_part(self, batch: Batch, part: slice) -> Logits:
         rows = sum(batch.outputs[part])
         code = self._lib.llama_decode(self._context, self._arrays.fill(batch, part))
+        if code == _NO_MEMORY and self._options.gpu_layers:
+            raise GpuMemoryError(
+                f"The GPU has no memory left for a batch of {part.stop - part.start} tokens. Free some of it, or let edgegen "
+                "doctor --probe find another setting."
+            )
         if code:
             raise EngineError(_decode_failure(code, part.stop - part.start, self._n_cells))
         if not rows:

@@ -17,7 +17,7 @@ from edgegen.engine.job import Completion, Job, Limits
 from edgegen.engine.ngrams import NGrams
 from edgegen.engine.threads import ThreadGovernor
 from edgegen.engine.worker import CALLER_ERRORS, Generation, Ticket, Timings, Vocabulary, Worker
-from edgegen.errors import BusyError, EngineError, PackError
+from edgegen.errors import BusyError, EngineError, GpuMemoryError, PackError
 from edgegen.slots import Control, Piece
 
 __all__ = ["Completion", "Engine", "Generation", "Job", "Limits", "Timings", "Vocabulary", "encode"]
@@ -138,13 +138,17 @@ class Engine:
         except BaseException as error:  # noqa: BLE001 - handed over to the thread that waits in __init__
             ready.set_exception(error)
             return
+        why = EngineError("The engine was closed before the job was done. Open the pack again.")
         try:
             while self._next(worker):
                 self._answer(backend)
                 self._take_in(worker)
                 worker.work()
+        except GpuMemoryError as error:
+            why = error
+            raise
         finally:
-            self._end(worker, backend)
+            self._end(worker, backend, why)
 
     def _next(self, worker: Worker) -> bool:
         """Wait for something to do. False when it is time to end."""
@@ -167,13 +171,13 @@ class Engine:
         for ask in asks:
             ask(backend)
 
-    def _end(self, worker: Worker, backend: Backend) -> None:
+    def _end(self, worker: Worker, backend: Backend, why: EngineError) -> None:
         """Leave nobody waiting, whatever ended the thread."""
         with self._wake:
             self._closing = True
         self._take_in(worker)
         self._answer(backend)
-        worker.abandon(EngineError("The engine was closed before the job was done. Open the pack again."))
+        worker.abandon(why)
         backend.close()
 
 

@@ -22,7 +22,7 @@ from edgegen.engine.run import Run
 from edgegen.engine.sampling import Outlook, look_together
 from edgegen.engine.scheduler import BESIDE, LEAST, Share, Step, plan
 from edgegen.engine.threads import ThreadGovernor
-from edgegen.errors import EdgegenError, EngineError
+from edgegen.errors import EdgegenError, EngineError, GpuMemoryError
 
 # What a caller's constraint, on_token or question may raise: it fails that one, not the engine.
 CALLER_ERRORS = (EdgegenError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, OSError, ArithmeticError)
@@ -239,6 +239,8 @@ class Worker:
     def _step(self, step: Step) -> None:
         try:
             logits = self._decode(step)
+        except GpuMemoryError:
+            raise  # none of the parts would fare better for long
         except EngineError as error:
             self._recover(step, error)
             return

@@ -23,7 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
 
-from edgegen.errors import BusyError, EdgegenError, EngineError, UsageError
+from edgegen.errors import BusyError, EdgegenError, EngineError, GpuMemoryError, UsageError
 from edgegen.serving import messages
 from edgegen.serving.calls import State, Written
 from edgegen.serving.launch import Launch
@@ -172,9 +172,15 @@ def _be_a_child() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sys.excepthook = lambda kind, _, trace: _die(_fault(kind, trace))
-    threading.excepthook = lambda args: _die(_fault(args.exc_type, args.exc_traceback))
+    threading.excepthook = _end_of_thread
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("500", "ascii")
+
+
+def _end_of_thread(args: threading.ExceptHookArgs) -> NoReturn:
+    if issubclass(args.exc_type, GpuMemoryError):
+        _die(str(args.exc_value), messages.NO_GPU_MEMORY)
+    _die(_fault(args.exc_type, args.exc_traceback))
 
 
 def _fault(kind: type[BaseException], trace: TracebackType | None) -> str:
@@ -186,9 +192,9 @@ def _say(text: str) -> None:
     sys.stderr.write(f"edgegen's engine: {text}\n")
 
 
-def _die(why: str) -> NoReturn:
+def _die(why: str, code: int = 1) -> NoReturn:
     _say(why)
-    os._exit(1)
+    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,9 @@ MOST_BYTES = 16 << 20
 SELF = 0
 """The id under which the process speaks of itself."""
 
+NO_GPU_MEMORY = 80
+"""The exit code of a process whose GPU had no memory left."""
+
 encode = json.JSONEncoder(separators=(",", ":")).encode
 """A value as JSON in ASCII."""
 

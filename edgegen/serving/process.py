@@ -269,6 +269,8 @@ def _spawned(command: Sequence[str], handle: int) -> subprocess.Popen[bytes]:
 
 
 def _ending(code: int) -> End:
+    if code == messages.NO_GPU_MEMORY:
+        return End("the GPU had no memory left", crashed=True)
     if code >= 0:
         return End(f"it ended with code {code}")
     name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgegen.engine import native
 from edgegen.engine.backend import Backend, Batch, Logits
 from edgegen.engine.llama import LlamaBackend, LlamaOptions
 from edgegen.engine.loop import Engine, Job
 from edgegen.engine.options import SamplingOptions
-from edgegen.errors import EngineError, NotFoundError, OptionError, PackError, PromptTooLongError
+from edgegen.errors import EngineError, GpuMemoryError, NotFoundError, OptionError, PackError, PromptTooLongError
 from edgegen.slots import END, SPECIALS
 from tests.fakes.backend import FakeBackend
 from tests.fakes.tiny_gguf import CONTEXT, write_tiny_gguf
@@ -230,3 +231,16 @@ def test_the_size_of_a_batch_changes_no_logits(model: Path) -> None:
     for size in (15, 4097):
         with pytest.raises(OptionError, match="batch must be in"):
             LlamaOptions(batch=size)
+
+
+@pytest.mark.parametrize(("layers", "code", "error"), [(1, -2, GpuMemoryError), (0, -2, EngineError), (1, -3, EngineError)])
+def test_an_allocation_that_fails_is_the_gpus_where_layers_are_there(
+    model: Path, monkeypatch: pytest.MonkeyPatch, layers: int, code: int, error: type[EngineError]
+) -> None:
+    """Any other failure is a batch's own."""
+    backend = LlamaBackend(model, LlamaOptions(gpu_layers=layers))
+    monkeypatch.setattr(native.bindings(), "llama_decode", lambda *_: code)
+    with pytest.raises(EngineError) as caught:
+        feed(backend, "x", 0)
+    assert caught.type is error
+    backend.close()

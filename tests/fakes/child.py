@@ -1,7 +1,8 @@
 """The engine's process with a fake model, that starts fast and fails as it is told: `python -m tests.fakes.child FD`.
 
 The name of the pack says what it does: `bad` is refused, `crash` dies before it is ready, `slow` never is; `hang` stops in
-its first step, `faulty` fails there; `flaky:FILE` dies at its start until FILE has three lines. All others write their name.
+its first step, `faulty` fails there, `gpu` too until it has a safer setting; `flaky:FILE` dies at its start until FILE has three
+lines. All others write their name.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from edgegen.engine.backend import Batch, Logits
 from edgegen.engine.loop import Engine
-from edgegen.errors import PackError
+from edgegen.errors import GpuMemoryError, PackError
 from edgegen.explain import Explainer
 from edgegen.hardware import Setting, ladder
 from edgegen.serving.calls import State
@@ -41,6 +42,8 @@ class Paced(FakeBackend):
         """Wait, then decode."""
         time.sleep(3600 if self._name == "hang" else STEP_S)
         assert self._name != "faulty", "a secret prompt"
+        if self._name == "full":
+            raise GpuMemoryError("The GPU has no memory left.")
         return super().decode(batch)
 
 
@@ -54,7 +57,7 @@ def opened(launch: Launch, say: Callable[[str], object]) -> tuple[Runner, State]
     if name == "crash" or (name == "flaky" and _died(Path(file))):
         signal.signal(signal.SIGSEGV, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGSEGV)
-    engine = Engine(lambda: Paced(name))
+    engine = Engine(lambda: Paced("full" if name == "gpu" and not launch.caution else name))
     info = {"name": name, "label": f"{name}@1", "version": "1", "languages": ["en", "zh"], "path": name}
     rungs = ladder(Path("none"), Setting(threads=2, repacked=True))
     at = min(launch.caution, len(rungs) - 1)

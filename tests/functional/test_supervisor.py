@@ -206,6 +206,16 @@ async def test_a_kill_from_outside_says_nothing_about_the_setting() -> None:
         assert supervisor.state.setting == str(Setting(2)) and supervisor._faulted == (0,)
 
 
+async def test_a_gpu_without_memory_is_started_again_with_a_safer_setting() -> None:
+    """The setting is not held against later starts, for memory comes and goes."""
+    async with supervised("gpu", replace(QUICK, retry_s=WAIT_S)) as supervisor:
+        with suppress(EngineError):  # it is told, or the call is made by the next process
+            await text(supervisor)
+        await ready(supervisor, 1)
+        assert supervisor.state.caution == 1 and supervisor._faulted == ()
+        assert (await text(supervisor))[0].startswith("gpu")
+
+
 async def test_a_crash_at_the_start_is_tried_again_with_safer_settings(tmp_path: Path) -> None:
     """Templates answer until it works."""
     async with supervised(f"flaky:{tmp_path / 'deaths'}") as supervisor:

@@ -19,7 +19,7 @@ from edgegen.engine.options import SamplingOptions
 from edgegen.engine.run import Run
 from edgegen.engine.sampling import Token
 from edgegen.engine.scheduler import plan
-from edgegen.errors import BusyError, EngineError, OptionError, PackError, PromptTooLongError
+from edgegen.errors import BusyError, EngineError, GpuMemoryError, OptionError, PackError, PromptTooLongError
 from edgegen.slots import END, Control
 from tests.fakes.backend import VOCABULARY, FakeBackend, Gate, scripted
 
@@ -321,3 +321,23 @@ def test_a_prompt_that_nobody_waits_for_goes_in_the_batches_of_the_backend() -> 
     with Engine(lambda: backend) as engine:
         engine.submit(Job([1] * 100, options=replace(GREEDY, max_new_tokens=1))).result(10)
     assert backend.decoded[:2] == [64, 36]
+
+
+def test_a_gpu_without_memory_ends_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All jobs are told why, none of them is tried again in parts, and whoever runs the process hears of it."""
+
+    class Full(FakeBackend):
+        def decode(self, batch: Batch) -> Logits:
+            self.decoded.append(len(batch))
+            raise GpuMemoryError("The GPU has no memory left.")
+
+    heard, backend = list[threading.ExceptHookArgs](), Full()
+    monkeypatch.setattr(threading, "excepthook", heard.append)
+    with Engine(lambda: backend) as engine:
+        futures = engine.ask(lambda _: [engine.submit(Job([i, 2, 3], options=SHORT)) for i in (1, 9)])
+        for future in futures:
+            with pytest.raises(GpuMemoryError):
+                future.result(10)
+    assert len(backend.decoded) == 1 and [args.exc_type for args in heard] == [GpuMemoryError] and backend.closed
+    with pytest.raises(EngineError, match="closed"):
+        engine.submit(Job([1]))
