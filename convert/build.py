@@ -21,7 +21,7 @@ from convert.output import whole
 from convert.quantize import Plan
 from convert.report import Row
 from convert.samples import of_corpus
-from convert.stages import Progress, Stages
+from convert.stages import Stages
 from edgegen import __version__, licensing, pack
 from edgegen import tasks as known
 from edgegen.domain import LANGS, Lang
@@ -30,6 +30,7 @@ from edgegen.errors import ConvertError, UsageError
 from edgegen.pack import building, modelfile, signing
 from edgegen.pack.manifest import SIGNATURE, check_label
 from edgegen.pack.source import SUFFIX
+from edgegen.progress import Progress, silent
 from edgegen.train.pairs import Pair
 
 _CALIBRATION = 8  # pairs of each task and language
@@ -62,7 +63,7 @@ def build_packs(
     pairs: Sequence[Pair] | None = None,
     calibration: Sequence[Pair] | None = None,
     force: bool = False,
-    progress: Progress = stages.silent,
+    progress: Progress = silent,
 ) -> list[Path]:
     """Build a verified pack for each quantization and return where they are: see `targets`. Packs that are there are replaced.
 
@@ -73,14 +74,8 @@ def build_packs(
 
     Raises UsageError, OptionError, NotFoundError, ConvertError, StorageError; then every `out` is as it was.
     """
+    made = check(out, about, quants, key)
     kinds = [quantize.check_type(kind) for kind in dict.fromkeys(quants)]
-    said = {name: getattr(about, name) for name in ("licence", "provenance", "evaluation")}
-    check_label(about.name, about.version, **said)
-    if key is not None:
-        signing.sign(b"", key)  # one that cannot sign is found out before the work and not after it
-    made = targets(out, kinds)
-    for target in made:
-        _check(target, about)
     opened = _opened(checkpoint, adapter)
     _check_tasks(opened, about)
     compared = of_corpus("test", _COMPARISON, about.tasks, about.languages) if pairs is None else pairs
@@ -98,6 +93,19 @@ def build_packs(
                 shown = [rows[name] for name in dict.fromkeys(("f32", kind))]
                 parts.enter_context(_made(target, work.folder, kind, opened, about, shown, source, key))
                 progress(f"pack {target.name}", 1, 1)
+    return made
+
+
+def check(out: Path, about: About, quants: Sequence[str], key: Path | None = None) -> list[Path]:
+    """Raise what can be refused before any work, as `build_packs` does; gives where the packs will be."""
+    kinds = [quantize.check_type(kind) for kind in dict.fromkeys(quants)]
+    said = {name: getattr(about, name) for name in ("licence", "provenance", "evaluation")}
+    check_label(about.name, about.version, **said)
+    if key is not None:
+        signing.sign(b"", key)
+    made = targets(out, kinds)
+    for target in made:
+        _check(target, about)
     return made
 
 

@@ -17,14 +17,9 @@ from typing import Any
 from convert.output import PARTIAL, remove, whole
 from edgegen import durable
 from edgegen.errors import EdgegenError
+from edgegen.progress import Progress
 
-Progress = Callable[[str, int, int], None]
-"""Is told a stage's name, how much of it is done, and of how much."""
 _KEY = "made-from"
-
-
-def silent(_stage: str, _done: int, _total: int) -> None:
-    """Progress that nobody watches."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from edgegen.evaluation.measures import Figure, Measure
 from edgegen.evaluation.slot_error import SlotErrors
 from edgegen.evaluation.worst import Bad
 from edgegen.explain import Explainer, ExplainOptions, Explanation
+from edgegen.progress import Progress, silent
 from edgegen.slots import Prompt
 
 __all__ = ["Case", "Reference", "Row", "Scored", "evaluate"]
@@ -92,19 +93,22 @@ class _Run:
 
 def evaluate(
     explainer: Explainer, task: str, lang: Lang, cases: Sequence[Case], options: ExplainOptions, *,
-    engine: Engine | None = None, tokenize: str | None = None,
+    engine: Engine | None = None, tokenize: str | None = None, progress: Progress = silent,
 ) -> Scored:  # fmt: skip
     """Explain every case and score the answers. Cases must not be empty, nor hold a request twice.
 
-    `engine` is the explainer's, for perplexity; `tokenize` is BLEU's, see `scores.References`. Raises MissingExtraError where
-    there are references and the libraries that compare with them are not installed.
+    `engine` is the explainer's, for perplexity; `tokenize` is BLEU's, see `scores.References`; `progress` counts texts, two a
+    case. Raises MissingExtraError where there are references and the libraries that compare with them are not installed.
     """
     found = [texts_of.references(case) for case in cases]
     references = found if all(found) else []
     against = scores.References([[t.text for t in several] for several in references], lang, tokenize) if references else None
-    answers = [explainer.explain(case.request, options) for case in cases]
-    unchecked = replace(options, n=1, rewrite=False)
-    drafts = [explainer.explain(case.request, unchecked) for case in cases]
+    asked = [(case, options) for case in cases] + [(case, replace(options, n=1, rewrite=False)) for case in cases]
+    written: list[Explanation] = []
+    for case, how in asked:
+        written.append(explainer.explain(case.request, how))
+        progress(f"{task}/{lang}", len(written), len(asked))
+    answers, drafts = written[: len(cases)], written[len(cases) :]
     chooses = tasks.get(task).choices
     faults = [broken for draft in drafts if (broken := verdicts.of_draft(draft)) is not None]
     run = _Run(lang, cases, answers, drafts, references, {} if chooses else _systems(answers, cases, references), faults)

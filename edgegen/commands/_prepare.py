@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from edgegen.commands._shared import overrides, say
 from edgegen.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from edgegen.train.prepare.options import PrepareOptions
+    from edgegen.train.prepare.run import Prepared
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,18 +51,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prepare, and print the report."""
-    from edgegen.commands._shared import overrides, say
+    made = prepared(args, say)
+    from edgegen.train.prepare import report
 
-    try:
-        from edgegen.train.prepare import report
-        from edgegen.train.prepare.options import PrepareOptions
-        from edgegen.train.prepare.run import prepare
-    except ImportError as error:
-        raise MissingExtraError(f"Training needs the package {error.name}. Install it: pip install 'edgegen[train]'.") from error
-    given = {field.name: getattr(args, field.name) for field in fields(PrepareOptions) if field.name != "columns"}
-    options = PrepareOptions(**given, columns=overrides(args.map))
-    files = {"train": args.data, "valid": args.valid_data, "test": args.test_data}
-    made = prepare({split: path for split, path in files.items() if path}, args.out, options, say)
     sys.stdout.write(report.table(made.report))
     say(f"pairs and report: {args.out}")
     return 0
+
+
+def prepared(args: argparse.Namespace, talk: Callable[[str], None]) -> Prepared:
+    """Prepare as the options say. Raises MissingExtraError, and what `prepare` raises."""
+    try:
+        from edgegen.train.prepare.run import prepare
+    except ImportError as error:
+        raise MissingExtraError(f"Training needs the package {error.name}. Install it: pip install 'edgegen[train]'.") from error
+    files = {"train": args.data, "valid": args.valid_data, "test": args.test_data}
+    return prepare({split: path for split, path in files.items() if path}, args.out, options(args), talk)
+
+
+def options(args: argparse.Namespace) -> PrepareOptions:
+    """The options of a preparation. Raises OptionError, UsageError."""
+    from edgegen.train.prepare.options import PrepareOptions
+
+    given = {field.name: getattr(args, field.name) for field in fields(PrepareOptions) if field.name != "columns"}
+    return PrepareOptions(**given, columns=overrides(args.map))

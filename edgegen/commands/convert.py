@@ -5,19 +5,21 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
 
 from edgegen import pack, tasks
 from edgegen.commands._shared import language, provenance, say
 from edgegen.domain import LANGS
 from edgegen.errors import DataError, MissingExtraError, NotFoundError, UsageError
 from edgegen.pack.source import SUFFIX
+from edgegen.progress import Progress
 
 _OF_PACKS = ("quant", "force", "data", "key", "name", "pack_version", "langs", "tasks", "licence", "provenance", "evaluation")
 
@@ -60,8 +62,33 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("There is no place for the pack. Give one with --out, or look first with --dry-run.")
     if args.as_adapter:
         return _adapter_alone(args)
-    build = _building()
-    about = build.About(
+    with _progress() as progress:
+        made = converted(args, progress)
+    for path in made:
+        _say_what_it_lost(pack.read_manifest(path))
+        sys.stdout.write(f"{path}\n")
+    return 0
+
+
+def converted(args: argparse.Namespace, progress: Progress) -> list[Path]:
+    """Convert to packs as the options say; gives where they are. Raises MissingExtraError, and what `build_packs` raises."""
+    about = _about(args)
+    learnt, held = _own(args.data) if args.data else (None, None)
+    made: list[Path] = _building().build_packs(
+        args.checkpoint, args.out, about, adapter=args.adapter, quants=args.quant.split(","), key=args.key,
+        pairs=held, calibration=learnt, force=args.force, progress=progress,
+    )  # fmt: skip
+    return made
+
+
+def check(args: argparse.Namespace) -> list[Path]:
+    """Raise what the options of a conversion are refused for before any work; gives where the packs will be."""
+    made: list[Path] = _building().check(args.out, _about(args), args.quant.split(","), args.key)
+    return made
+
+
+def _about(args: argparse.Namespace) -> Any:
+    return _building().About(
         name=args.name or args.out.name.removesuffix(SUFFIX),
         version=args.pack_version,
         languages=[language(lang) for lang in args.langs.split(",")],
@@ -70,16 +97,6 @@ def run(args: argparse.Namespace) -> int:
         provenance=_json(args.provenance) or _training(args) | _sources(args),
         evaluation=_evaluation(args.evaluation),
     )
-    learnt, held = _own(args.data) if args.data else (None, None)
-    with _progress() as progress:
-        made = build.build_packs(
-            args.checkpoint, args.out, about, adapter=args.adapter, quants=args.quant.split(","), key=args.key,
-            pairs=held, calibration=learnt, force=args.force, progress=progress,
-        )  # fmt: skip
-    for path in made:
-        _say_what_it_lost(pack.read_manifest(path))
-        sys.stdout.write(f"{path}\n")
-    return 0
 
 
 def _building() -> Any:
@@ -117,13 +134,13 @@ def _say_what_it_lost(manifest: pack.Manifest) -> None:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
+def _progress() -> Iterator[Progress]:
     """A bar for each stage on a terminal, else a line as each is finished."""
     console = Console(stderr=True)
     if not console.is_terminal:
         told = set[str]()
 
-        def tell(stage: str, done: int, total: int) -> None:
+        def tell(stage: str, done: int, total: int, _note: str = "") -> None:
             if done == total and stage not in told:
                 told.add(stage)
                 say(f"{stage}: done")
@@ -131,10 +148,10 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
         yield tell
         return
     columns = (TextColumn("{task.description:22}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as bar:
+    with Bars(*columns, console=console) as bar:
         jobs: dict[str, TaskID] = {}
 
-        def progress(stage: str, done: int, total: int) -> None:
+        def progress(stage: str, done: int, total: int, _note: str = "") -> None:
             if stage not in jobs:
                 jobs[stage] = bar.add_task(stage, total=total)
             bar.update(jobs[stage], completed=done, total=total)

@@ -19,6 +19,7 @@ from edgegen.evaluation import cases as cases_of
 from edgegen.evaluation import html, report, tables
 from edgegen.evaluation.report import Evaluated
 from edgegen.explain import ExplainOptions
+from edgegen.progress import Progress, silent
 
 _DEADLINE_S = 600.0  # a busy machine must not turn texts of the model into template texts
 Cases = dict[tuple[str, Lang], list[Case]]
@@ -56,30 +57,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the tables."""
-    _check(args)
+    done, made = scored(args)
+    sys.stdout.write(tables.whole(done, made["comparison"]))
+    _print_texts(args, done)
+    return 0
+
+
+def scored(args: argparse.Namespace, progress: Progress = silent) -> tuple[list[Evaluated], dict[str, Any]]:
+    """Score as the options say, and write and record the report where they ask for it; gives what was scored and the report."""
+    check(args)
+    for path in (args.report, args.html):  # not after an hour of scoring
+        if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
+            raise NotFoundError(f"{path} cannot be written: it is a folder, or its folder is not there. Give the path of a file.")
     wanted: list[Path | None] = [*args.packs] or [args.pack]
     recorded = [_recordable(path) for path in wanted] if args.record else []
     found = _cases(args)
     if not found:
         raise DataError("There is nothing to score: no task has a text or a product here. Look at --tasks, --langs and the data.")
-    done = [_evaluated(args, path, found) for path in wanted]
+    done = [_evaluated(args, path, found, progress) for path in wanted]
     against = None
     if args.against:
         again = dict(zip(wanted, done, strict=True)).get(args.against)
-        against = again or _evaluated(args, args.against, found)
+        against = again or _evaluated(args, args.against, found, progress)
     made = report.made(done, against, _settings(args))
-    sys.stdout.write(tables.whole(done, made["comparison"]))
-    _print_texts(args, done)
     for path, write in ((args.report, report.to_text), (args.html, html.page)):
         if path is not None:
             with durable.storing(path):
                 path.write_text(write(made), "utf-8")
     for folder, entry in zip(recorded, made["packs"], strict=False):
         _record(folder, report.kept(made, entry), report.alone(made, entry))
-    return 0
+    return done, made
 
 
-def _check(args: argparse.Namespace) -> None:
+def check(args: argparse.Namespace) -> None:
+    """Raise UsageError, OptionError for options that cannot be."""
     if sum(map(bool, (args.data, args.corpus, args.catalogue))) != 1:
         raise UsageError("Give one of --data FILE, --corpus FOLDER and --catalogue FILE.")
     if args.packs and args.pack:
@@ -89,11 +100,11 @@ def _check(args: argparse.Namespace) -> None:
     for name, least in (("limit", 1), ("show", 0), ("worst", 0)):
         if getattr(args, name) < least:
             raise OptionError(f"--{name} must be at least {least}, got {getattr(args, name)}")
+    _options(args)
+    for lang in args.langs.split(","):
+        _shared.language(lang)
     for name in _names(args):
         tasks.get(name)
-    for path in (args.report, args.html):  # not after an hour of scoring
-        if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
-            raise NotFoundError(f"{path} cannot be written: it is a folder, or its folder is not there. Give the path of a file.")
 
 
 def _names(args: argparse.Namespace) -> list[str]:
@@ -107,18 +118,23 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _evaluated(args: argparse.Namespace, path: Path | None, found: Cases) -> Evaluated:
+def _evaluated(args: argparse.Namespace, path: Path | None, found: Cases, progress: Progress) -> Evaluated:
     """One pack or checkpoint on all cases."""
     rows: list[Scored] = []
-    options = ExplainOptions(n=args.n, seed=args.seed, deadline_s=_DEADLINE_S)
+    options = _options(args)
     with _subjects.opened(path, args.threads, args.adapter) as subject:
         if strange := sorted({name for name, _ in found} - set(subject.tasks)):
             _shared.say(f"{subject.label} names no task {', '.join(strange)}: its model may not have learnt such texts")
         for (name, lang), cases in found.items():
-            scored = evaluate(subject.explainer, name, lang, cases, options, engine=subject.engine, tokenize=args.tokenize)
-            rows.append(scored)
-            _shared.say(tables.line(scored.row))
+            rows.append(evaluate(
+                subject.explainer, name, lang, cases, options, engine=subject.engine, tokenize=args.tokenize, progress=progress
+            ))  # fmt: skip
+            _shared.say(tables.line(rows[-1].row))
     return _about(subject, rows)
+
+
+def _options(args: argparse.Namespace) -> ExplainOptions:
+    return ExplainOptions(n=args.n, seed=args.seed, deadline_s=_DEADLINE_S)
 
 
 def _about(subject: Subject, rows: Sequence[Scored]) -> Evaluated:

@@ -23,15 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     def action(name: str, about: str) -> argparse.ArgumentParser:
         return actions.add_parser(name, help=about, description=about)
 
-    build = action("build", "write a pack with a Modelfile, further files and a signature, as a folder or one file")
-    build.add_argument("path", type=Path, help=_WHICH)
-    build.add_argument("--out", type=Path, required=True, help=f"a new folder, or a file whose name ends in {pack.SUFFIX}")
-    build.add_argument("--key", type=Path, help="private key that signs it; without one it is not signed")
-    build.add_argument(
-        "--add", type=Path, action="append", default=[], metavar="FILE", help="put a file in, such as a model card"
-    )
-    build.add_argument("--name", help="of the new pack; default: the old one's")
-    build.add_argument("--pack-version", help="default: the old one's")
+    add_building(action("build", "write a pack with a Modelfile, further files and a signature, as a folder or one file"))
     for name, about in (("verify", "check signature, files and model header"), ("inspect", "print the manifest, then verify")):
         action(name, about).add_argument("path", nargs="?", type=Path, help=f"{_WHICH}; default: the active one")
     install = action("install", "verify a pack, try its model, and put it beside the others")
@@ -50,6 +42,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     keys.add_argument("--remove", metavar="KEY", help="name or id of a key that is trusted no longer")
 
 
+def add_building(parser: argparse.ArgumentParser) -> None:
+    """The options of `build`."""
+    parser.add_argument("path", type=Path, help=_WHICH)
+    parser.add_argument("--out", type=Path, required=True, help=f"a new folder, or a file whose name ends in {pack.SUFFIX}")
+    parser.add_argument("--key", type=Path, help="private key that signs it; without one it is not signed")
+    parser.add_argument(
+        "--add", type=Path, action="append", default=[], metavar="FILE", help="put a file in, such as a model card"
+    )
+    parser.add_argument("--name", help="of the new pack; default: the old one's")
+    parser.add_argument("--pack-version", help="default: the old one's")
+
+
 def run(args: argparse.Namespace) -> int:
     """Exit code 0 where the action succeeded."""
     for line in _ACTIONS[args.action](args):
@@ -58,9 +62,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _build(args: argparse.Namespace) -> Iterator[str]:
-    made = open_pack(args.path)
-    version = args.pack_version
-    yield str(building.build(made, args.out, key=args.key, extra=args.add, name=args.name, version=version))
+    yield str(built(args))
+
+
+def built(args: argparse.Namespace) -> Path:
+    """Build as the options say; gives where the pack is. Raises what `building.build` raises."""
+    made, version = open_pack(args.path), args.pack_version
+    return building.build(made, args.out, key=args.key, extra=args.add, name=args.name, version=version)
 
 
 def _named(path: Path | None) -> Path:

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
-from typing import Any
 
 from edgegen.commands import _augment as augmenting
 from edgegen.commands import _distill as distill
 from edgegen.commands import _fuse as fuse
 from edgegen.commands import _prefer as prefer
 from edgegen.commands import _prepare as prepare
-from edgegen.errors import DataError, MissingExtraError, UsageError
+from edgegen.commands import _run as recipe
+from edgegen.commands import _tune as tune
+from edgegen.errors import MissingExtraError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """One sub-command a stage."""
     stages = parser.add_subparsers(dest="stage", required=True)
+    recipe.add_arguments(stages.add_parser("run", help="do it all by a recipe: prepare, tune, evaluate, convert, pack"))
     corpus = stages.add_parser("corpus", help="write pairs (facts -> text) and say how varied they are")
     corpus.add_argument("--recipe", type=Path, default=Path("models/recipes/bundled.toml"), help="default: %(default)s")
     corpus.add_argument("--out", type=Path, default=Path("runs/bundled"), help="folder; default: %(default)s")
@@ -31,19 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     base.add_argument("--out", type=Path, default=Path("runs/bundled"), help="folder; a run goes on where it ended")
     base.add_argument("--start", help="go on from these weights (bundled, a folder, a hub name) and not from scratch")
     base.add_argument("--data", type=Path, help="JSONL of pairs in place of the corpus: a model of your own texts alone")
-    lora = stages.add_parser("lora", help="tune a base on pairs")
-    _add_tuning(lora, Path("runs/lora"))
-    lora.add_argument("--options", type=Path, help="best.json of a search, in place of the options from --kind to --mixing")
-    search = stages.add_parser("search", help="find the options of an adapter: rank, alpha, rate, dropout")
-    _add_tuning(search, Path("runs/search"))
-    search.add_argument("--trials", type=int, default=20, help="those of an earlier call count; default: %(default)s")
-    search.add_argument("--kinds", default="lora", help="of adapters to try; default: %(default)s")
-    search.add_argument("--losses", default="none", help="to try, of none, fgm, rdrop; default: %(default)s")
-    search.add_argument("--augments", help="to try, those joined by + together: none,order,order+dropout; default: --augment's")
-    ablate = stages.add_parser("ablate", help="what each option brings: variants compared on the pairs held out")
-    _add_tuning(ablate, Path("runs/ablation"))
-    ablate.add_argument("--vary", action="append", required=True, metavar="NAME=VALUE,VALUE", help="an option and what to try")
-    ablate.add_argument("--valid", type=Path, help="JSONL of pairs that measure; default: every twentieth of --data")
+    tune.add_lora(stages.add_parser("lora", help="tune a base on pairs"))
+    tune.add_search(stages.add_parser("search", help="find the options of an adapter: rank, alpha, rate, dropout"))
+    tune.add_ablate(stages.add_parser("ablate", help="what each option brings: variants compared on the pairs held out"))
     prefer.add_arguments(stages.add_parser("prefer", help="learn from feedback which texts people prefer, or by a reward"))
     fuse.add_arguments(stages.add_parser("fuse", help="make one adapter of several on the same base"))
     drafts = stages.add_parser("drafts", help="make the draft table of a pack that has none, for `edgegen pack build --add`")
@@ -53,39 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     drafts.add_argument("--out", type=Path, default=Path("runs/bundled"), help="folder; default: %(default)s")
 
 
-def _add_tuning(parser: argparse.ArgumentParser, out: Path) -> None:
-    """What a tuning takes."""
-    parser.add_argument("--data", type=Path, required=True, help="JSONL of pairs: task, lang, sections, text")
-    parser.add_argument("--base", default="bundled", help="bundled, a folder, or a hub name; default: %(default)s")
-    parser.add_argument("--out", type=Path, default=out, help="folder; default: %(default)s")
-    parser.add_argument("--kind", default="lora", help="lora, rslora, dora, adalora, or prefix (for comparison); default: lora")
-    parser.add_argument("--rank", type=int, default=8, help="of the adapter, or length of the prefix; default: %(default)s")
-    parser.add_argument("--alpha", type=float, help="default: twice the rank")
-    parser.add_argument("--dropout", type=float, default=0.05, help="default: %(default)s")
-    parser.add_argument("--targets", default="c_attn,c_proj,c_fc", help="matrices with an adapter; default: %(default)s")
-    parser.add_argument("--steps", type=int, default=200, help="default: %(default)s")
-    parser.add_argument("--batch", type=int, default=16, help="pairs in a pass of all processes; default: %(default)s")
-    parser.add_argument("--accumulate", type=int, default=1, help="passes in a step; default: %(default)s")
-    parser.add_argument("--rate", type=float, default=1e-3, help="highest learning rate; default: %(default)s")
-    parser.add_argument("--schedule", default="stable", help="of the rate: stable or cosine; default: %(default)s")
-    parser.add_argument("--adversarial", default="none", help="none, fgm or rdrop; default: %(default)s")
-    parser.add_argument("--strength", type=float, default=1.0, help="of fgm or rdrop; default: %(default)s")
-    parser.add_argument("--mixing", type=float, default=1.0, help="temperature of the mix of tasks; default: %(default)s")
-    parser.add_argument("--augment", default="none", help="changed copies: some of plans,dropout,order,synonyms,facts")
-    parser.add_argument("--copies", type=int, default=1, help="of a pair, with --augment, at most; default: %(default)s")
-    parser.add_argument("--patience", type=int, default=0, help="evaluations without gain after which it ends; default: none")
-    parser.add_argument("--evaluate-every", type=int, help="steps between evaluations and checkpoints; default: at the end")
-    parser.add_argument("--track", default="tensorboard", help="where losses go: tensorboard, wandb, none; default: %(default)s")
-    parser.add_argument("--checkpointing", action="store_true", help="less memory, a third slower")
-    parser.add_argument("--seed", type=int, default=0)
-
-
 def run(args: argparse.Namespace) -> int:
     """Run the stage."""
     known = {
         "corpus": _corpus, "prepare": prepare.run, "prefer": prefer.run, "distill": distill.run,
-        "augment": augmenting.run, "base": _base,
-        "lora": _lora, "search": _search, "ablate": _ablate, "fuse": fuse.run, "drafts": _drafts,
+        "augment": augmenting.run, "base": _base, "lora": tune.run_lora, "run": recipe.run, "search": tune.run_search,
+        "ablate": tune.run_ablate, "fuse": fuse.run, "drafts": _drafts,
     }  # fmt: skip
     return known[args.stage](args)
 
@@ -133,28 +97,6 @@ def _base(args: argparse.Namespace) -> int:
     return 0
 
 
-def _lora(args: argparse.Namespace) -> int:
-    try:
-        from edgegen.train import lora
-    except ImportError as error:
-        raise _missing(error) from error
-    train, held = _pairs(args)
-    options = _options(args) if args.options is None else lora.from_json(args.options)
-    if options.kind == "prefix":
-        say("A prefix stands beside the weights: it cannot be merged, converted or served. Its loss is for comparison.")
-    tuned = lora.tune(args.base, train, held, args.out, options)
-    if os.environ.get("RANK", "0") != "0":
-        return 0  # the first process of `torchrun` speaks for all
-    if tuned.merged is None:
-        losses = [entry["eval_loss"] for entry in tuned.log if "eval_loss" in entry]
-        say(f"loss on the pairs held out: {losses[-1]:.4f}" if losses else "no pairs were held out")
-        sys.stdout.write(f"{tuned.adapter}\n")
-        return 0
-    say(f"adapter: {tuned.adapter}\nmerged, for `edgegen convert`:")
-    sys.stdout.write(f"{tuned.merged}\n")
-    return 0
-
-
 def _drafts(args: argparse.Namespace) -> int:
     try:
         from edgegen.train import base, drafts, pairs
@@ -170,60 +112,3 @@ def _drafts(args: argparse.Namespace) -> int:
     say(f"{len(table.keys)} contexts")
     sys.stdout.write(f"{args.out / DRAFT}\n")
     return 0
-
-
-def _search(args: argparse.Namespace) -> int:
-    try:
-        from edgegen.train import search
-    except ImportError as error:
-        raise _missing(error) from error
-    train, held = _pairs(args)
-    augments = (args.augments or args.augment.replace(",", "+")).split(",")
-    space = search.Space(kinds=args.kinds.split(","), adversarial=args.losses.split(","), augments=augments)
-    found = search.search(args.base, train, held, args.out, _options(args), trials=args.trials, space=space, say=say)
-    say(f"{found.finished} trials finished, {found.pruned} pruned; the best has loss {found.loss:.4f} on the pairs held out")
-    say("tune with it: edgegen train lora --options FILE")
-    sys.stdout.write(f"{args.out / search.BEST}\n")
-    return 0
-
-
-def _ablate(args: argparse.Namespace) -> int:
-    try:
-        from edgegen.train import ablate, pairs
-    except ImportError as error:
-        raise _missing(error) from error
-    if bad := [given for given in args.vary if "=" not in given]:
-        raise UsageError(f"--vary {bad[0]}: write NAME=VALUE,VALUE, for example --vary augment=order,dropout.")
-    vary = dict[str, list[str]]()
-    for name, values in (given.split("=", 1) for given in args.vary):
-        vary.setdefault(name, []).extend(values.split(","))
-    train, held = _pairs(args) if args.valid is None else (list(pairs.read(args.data)), list(pairs.read(args.valid)))
-    sys.stdout.write(ablate.table(ablate.ablate(args.base, train, held, args.out, _options(args), vary, say)))
-    say(f"as data: {args.out / ablate.REPORT}")
-    return 0
-
-
-def _pairs(args: argparse.Namespace) -> tuple[list[Any], list[Any]]:
-    """The pairs of the file to learn from, and those that are held out."""
-    from edgegen.train import pairs
-
-    found = list(pairs.read(args.data))
-    if not found:
-        raise DataError(f"{args.data} holds no pairs. Each line needs task, lang, sections and text.")
-    return pairs.split(found)
-
-
-def _options(args: argparse.Namespace) -> Any:
-    from edgegen.train import augment
-    from edgegen.train.fit import FitOptions
-    from edgegen.train.lora import LoraOptions
-
-    fit = FitOptions(
-        steps=args.steps, batch=args.batch, accumulate=args.accumulate, rate=args.rate, schedule=args.schedule, seed=args.seed,
-        adversarial=args.adversarial, strength=args.strength, mixing=args.mixing, patience=args.patience,
-        checkpointing=args.checkpointing, track=args.track, warmup=max(1, args.steps // 20),
-        save_every=args.evaluate_every or args.steps,
-    )  # fmt: skip
-    alpha = 2.0 * args.rank if args.alpha is None else args.alpha
-    ways = augment.parse(args.augment)
-    return LoraOptions(args.kind, args.rank, alpha, args.dropout, tuple(args.targets.split(",")), ways, args.copies, fit)

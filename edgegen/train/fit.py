@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +23,7 @@ from transformers import TrainingArguments as Arguments
 from transformers.trainer_utils import get_last_checkpoint
 
 from edgegen.errors import DataError, OptionError
+from edgegen.progress import Progress, plain
 from edgegen.train import kinds, track
 from edgegen.train.batches import MixedBatches, mixed
 from edgegen.train.dataset import Example, PairDataset, collate
@@ -138,7 +138,7 @@ class TextTrainer(Trainer):  # type: ignore[misc]
 
 def fit(
     model: Any, tokenizer: PreTrainedTokenizerFast, train: PairDataset, valid: PairDataset | None, out: Path, options: FitOptions,
-    callbacks: Sequence[TrainerCallback] = (),
+    callbacks: Sequence[TrainerCallback] = (), progress: Progress = plain,
 ) -> list[dict[str, float]]:  # fmt: skip
     """Train `model` in place with checkpoints in `out`, going on from the last one; returns the log of losses.
 
@@ -160,7 +160,7 @@ def fit(
         train_dataset=train,
         eval_dataset=valid,
         data_collator=partial(collate, pad=int(tokenizer.pad_token_id or 0)),
-        callbacks=[Watch(), *stopping, *trackers, *callbacks],
+        callbacks=[Watch(progress), *stopping, *trackers, *callbacks],
     )
     trainer.remove_callback(PrinterCallback)  # it would write to stdout
     try:
@@ -182,13 +182,16 @@ def _check(model: GPT2LMHeadModel, valid: PairDataset | None, options: FitOption
 
 
 class Watch(TrainerCallback):  # type: ignore[misc]
-    """Tells the losses on stderr, and ends a training whose loss is no number: everything after it would be lost time."""
+    """Tells the losses, and ends a training whose loss is no number: everything after it would be lost time."""
+
+    def __init__(self, progress: Progress = plain) -> None:
+        self._progress = progress
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
         """Look at each loss that is told."""
         told = [f"{name} {float((logs or {})[key]):.4f}" for key, name in _TOLD.items() if key in (logs or {})]
         if told and state.is_world_process_zero:
-            sys.stderr.write(f"step {state.global_step} of {args.max_steps}: {', '.join(told)}\n")
+            self._progress("step", state.global_step, args.max_steps, ", ".join(told))
         for name, value in (logs or {}).items():
             if name in ("loss", "grad_norm", "eval_loss") and not isfinite(float(value)):
                 raise DataError(

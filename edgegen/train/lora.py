@@ -19,21 +19,26 @@ from peft import PeftModel, get_peft_model
 from tokenizers import AddedToken
 from transformers import AutoConfig, GPT2LMHeadModel, PreTrainedTokenizerFast
 
+from convert import config as configs
 from convert.checkpoint import find, open_checkpoint, open_words
+from convert.config import Config
 from convert.merge import merge
 from convert.output import whole
 from convert.restore import restore
 from edgegen import pack
+from edgegen.engine.gguf import read_header
 from edgegen.errors import ConvertError, DataError, NotFoundError, OptionError, UsageError
 from edgegen.pack.manifest import PROVENANCE
-from edgegen.train import augment, kinds, tokenizer
+from edgegen.progress import Progress, plain
+from edgegen.train import augment, kinds, memory, tokenizer
 from edgegen.train.dataset import Encoder, PairDataset, draft_table
-from edgegen.train.fit import FitOptions, curve, fit
+from edgegen.train.fit import FitOptions, curve, fit, processes
 from edgegen.train.kinds import KINDS, Kind
 from edgegen.train.pairs import Pair
 
 BUNDLED = "bundled"
 TARGETS = ("c_attn", "c_proj", "c_fc")
+_KEYS = ("context_length", "embedding_length", "block_count")
 
 
 def _default_fit() -> FitOptions:
@@ -103,13 +108,17 @@ class Tuned:
     log: list[dict[str, float]]
 
 
-def tune(base: str, train: Iterable[Pair], valid: Iterable[Pair], out: Path, options: LoraOptions | None = None) -> Tuned:
+def tune(
+    base: str, train: Iterable[Pair], valid: Iterable[Pair], out: Path, options: LoraOptions | None = None,
+    progress: Progress = plain,
+) -> Tuned:  # fmt: skip
     """Fine-tune `base` ("bundled", a folder or a hub name) and write `out/adapter` and, but for a prefix, `out/merged`.
 
-    An interrupted run goes on from `out/steps`. Raises UsageError, NotFoundError, DataError,
-    ConvertError, PackError, StorageError.
+    An interrupted run goes on from `out/steps`. Raises UsageError (for a base that does not fit in memory too), NotFoundError,
+    DataError, ConvertError, PackError, StorageError.
     """
     options = options or LoraOptions()
+    check(base, options)
     train, valid = list(train), list(valid)
     together = PartialState(cpu=not torch.cuda.is_available())  # alone but where `torchrun` has started several processes
     with together.main_process_first():
@@ -126,7 +135,7 @@ def tune(base: str, train: Iterable[Pair], valid: Iterable[Pair], out: Path, opt
     torch.manual_seed(options.fit.seed)
     model = adapted(checkpoint.model, folder, options, fresh_ids(folder, checkpoint.tokenizer))
     extra, held = kinds.callbacks(options.kind, model), sets[1] if len(sets[1]) else None
-    log = fit(model, checkpoint.tokenizer, sets[0], held, out / "steps", options.fit, extra)
+    log = fit(model, checkpoint.tokenizer, sets[0], held, out / "steps", options.fit, extra, progress)
     tuned = Tuned(out / "adapter", None if options.kind == "prefix" else out / "merged", folder, log)
     if together.is_main_process:
         made = {
@@ -140,6 +149,21 @@ def tune(base: str, train: Iterable[Pair], valid: Iterable[Pair], out: Path, opt
             (tuned.merged / pack.DRAFT).write_bytes(draft_table(sets[0], checkpoint.model.config.vocab_size).to_bytes())
     together.wait_for_everyone()
     return tuned
+
+
+def check(base: str, options: LoraOptions) -> None:
+    """Raise what a base is refused for before it is loaded: NotFoundError, ConvertError, PackError; UsageError for its size."""
+    memory.require(base, _sizes(base), options, max(1, options.fit.batch // processes()))
+
+
+def _sizes(base: str) -> Config:
+    """A base's sizes, of which no weight is read."""
+    source = pack.bundled() if base == BUNDLED else find(base)
+    if not (source / pack.MANIFEST).is_file():
+        return configs.checked(configs.read(source), str(source))
+    header = read_header(source / pack.MODEL)
+    positions, width, layers = (int(header.meta.get(f"{header.architecture}.{key}", 0)) for key in _KEYS)
+    return Config(header.lengths.get("tokenizer.ggml.tokens", 0), positions, width, layers)
 
 
 def claim(out: Path, base: str, train: Iterable[Pair], options: Any) -> None:

@@ -72,6 +72,7 @@ def search(
     """
     if trials < 1:
         raise OptionError(f"trials must be at least 1, got {trials}")
+    lora.check(base, usual)
     lora.claim(out, base, [*train, *valid], replace(usual, kind="lora"))
     folder = lora.prepare_base(base, out / "base")
     opened = open_checkpoint(folder)

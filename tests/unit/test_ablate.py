@@ -107,10 +107,8 @@ def test_the_command(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
         "--out",
         str(tmp_path / "o"),
     ]
-    assert (
-        main([*common, "--valid", str(valid), "--vary", "kind=dora", "--vary", "adversarial=none", "--vary", "adversarial=fgm"])
-        == 0
-    )
+    varied = ["--vary", "kind=dora", "--vary", "adversarial=none", "--vary", "adversarial=fgm"]
+    assert main([*common, "--valid-data", str(valid), *varied]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(" | ")[0] for line in lines[2:]] == ["| usual", "| kind=dora", "| adversarial=fgm"]
     assert json.loads((tmp_path / "o" / ablate.REPORT).read_text("utf-8"))["held"] == 2

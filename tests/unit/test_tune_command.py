@@ -1,0 +1,44 @@
+"""`edgegen train lora`: which pairs are learnt and which only measure, how often, and what one pair is good for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from edgegen.cli import main
+from edgegen.train import pairs
+from edgegen.train.pairs import Pair
+from tests.fakes.checkpoints import PAIRS, make_checkpoint
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny base."""
+    return make_checkpoint(tmp_path_factory.mktemp("base") / "base")
+
+
+def test_a_file_of_its_own_measures(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Then every pair of the other teaches; it measures, and checkpoints are kept, ten times unless it is told otherwise."""
+    data, valid = tmp_path / "pairs.jsonl", tmp_path / "valid.jsonl"
+    pairs.write(data, PAIRS)
+    pairs.write(valid, [Pair(PAIRS[0].request, "<|v1|> is <|v2|>.")])
+    command = ["train", "lora", "--base", str(base), "--steps", "10", "--batch", "2", "--rank", "2", "--data", str(data)]
+    assert main([*command, "--valid-data", str(valid), "--out", str(tmp_path / "own")]) == 0
+    told = capsys.readouterr().err.splitlines()
+    assert [line.split(":")[0] for line in told if "held out" in line] == [f"step {step} of 10" for step in range(1, 11)]
+    assert json.loads((tmp_path / "own" / "provenance.json").read_text("utf-8"))["pairs"] == 2
+    assert main([*command, "--evaluate-every", "5", "--out", str(tmp_path / "twentieth")]) == 0
+    told = capsys.readouterr().err.splitlines()
+    assert [line.split(":")[0] for line in told if "held out" in line] == ["step 5 of 10", "step 10 of 10"]
+    assert json.loads((tmp_path / "twentieth" / "provenance.json").read_text("utf-8"))["pairs"] == 1
+
+
+def test_one_pair_is_too_few(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It cannot both teach and measure."""
+    data = tmp_path / "pairs.jsonl"
+    pairs.write(data, PAIRS[:1])
+    for stage in ("lora", "search"):
+        assert main(["train", stage, "--data", str(data), "--base", str(base), "--out", str(tmp_path / "out")]) == 3
+        assert "holds one pair, so none can be held out" in capsys.readouterr().err and not (tmp_path / "out").exists()
