@@ -64,7 +64,7 @@ def write_new(path: Path, chunks: Iterable[bytes], mode: int = 0o644) -> None:
         os.fsync(file.fileno())
 
 
-def replace(target: Path, write: Callable[[BinaryIO], object]) -> None:
+def replace(target: Path, write: Callable[[BinaryIO], object], mode: int = 0o644) -> None:
     """Write a file whole, in place of one that may be there."""
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=PART, dir=target.parent)
@@ -74,7 +74,7 @@ def replace(target: Path, write: Callable[[BinaryIO], object]) -> None:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        part.chmod(0o644)  # mkstemp's files are their maker's only
+        part.chmod(mode)  # mkstemp's files are their maker's only
         part.replace(target)
         _sync_folder(target.parent)
     finally:

@@ -99,6 +99,9 @@ class Explanation:
     note: str | None = None
     tokens: int = 0
     timings: dict[str, float] = field(default_factory=dict)
+    prompt_tokens: int = 0
+    """Of all prompts that the model read; `reused_tokens` of them were in the cache already."""
+    reused_tokens: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON object."""
@@ -165,7 +168,7 @@ class Explainer:
         started = time.perf_counter()
         task = tasks.get(request.task)
         request, withheld = safe(request)
-        note, rejected, timings, tokens = None, list[Rejected](), dict[str, float](), 0
+        note, rejected, timings, counts = None, list[Rejected](), dict[str, float](), Counter[str]()
         found: list[list[Segment] | None] = []
         chosen: tuple[list[Segment], Source, tuple[Claim, ...]] | None = None
         for prompt, seed in _prompts(request, task, options):
@@ -174,27 +177,30 @@ class Explainer:
                 break
             left = max(options.deadline_s - (time.perf_counter() - started), _INSTANT_S)
             try:
-                found, spent, written = self._candidates(prompt, task, replace(options, seed=seed, deadline_s=left), submit)
+                found, spent, counted = self._candidates(prompt, task, replace(options, seed=seed, deadline_s=left), submit)
             except (BusyError, PromptTooLongError, EngineError) as error:
                 note = str(error)
                 break
             timings = {**spent, **timings, "model_s": timings.get("model_s", 0.0) + spent["model_s"]}
-            tokens += written
+            counts.update(counted)
             chosen, refused = _choose(found, prompt, task)
             rejected += refused
-            if chosen is not None or time.perf_counter() - started > options.deadline_s:
+            if chosen is not None:
+                break
+            if time.perf_counter() - started >= options.deadline_s:
+                note = "The deadline passed before a text was whole; it comes from the template."
                 break
         segments, source, claims = chosen or _template(task.prompt(request), task)
         timings["total_s"] = time.perf_counter() - started
         text = slots.render(segments, request.lang)
         return Explanation(
             task.name, request.lang, text, source, claims, tuple(segments), prompt, tuple(found), tuple(rejected), withheld,
-            note, tokens, timings,
+            note, counts["tokens"], timings, counts["prompt_tokens"], counts["reused_tokens"],
         )  # fmt: skip
 
     def _candidates(
         self, prompt: Prompt, task: Task, options: ExplainOptions, submit: Submit | None
-    ) -> tuple[list[list[Segment] | None], dict[str, float], int]:
+    ) -> tuple[list[list[Segment] | None], dict[str, float], dict[str, int]]:
         if self._engine is None or self._decoder is None:
             raise EngineError(f"{self._without}; the text comes from the template.")
         job = self._job(self._engine, self._decoder, prompt, task, options)
@@ -203,7 +209,9 @@ class Explainer:
         done = [c for c in generation if c.finish != "spare"]
         ranked = sorted(done, key=lambda c: -c.logprob / (len(c.tokens) + 1))
         found = [self._decoder.segments(c.tokens, prompt) if c.finish == "stop" else None for c in ranked]
-        return found, timings, sum(len(c.tokens) for c in generation)
+        read = len(job.prompt) if generation.timings.first_token_s is not None else 0
+        counts = {"tokens": sum(len(c.tokens) for c in generation), "prompt_tokens": read}
+        return found, timings, {**counts, "reused_tokens": min(generation.timings.reused_tokens, read)}
 
     @staticmethod
     def _job(engine: Engine, decoder: Decoder, prompt: Prompt, task: Task, options: ExplainOptions) -> Job:

@@ -56,13 +56,13 @@ class Event:
         if self.kind not in KINDS:
             raise UsageError(f"Unknown event {self.kind!r}. Known: {', '.join(KINDS)}.")
         if (self.kind == "edited") != (self.text is not None):
-            raise UsageError("The event 'edited' takes the new text, and no other event does.")
+            raise UsageError("The event 'edited' takes the new text, and no other event does.", "text")
         if (self.kind == "dwell") != (self.seconds is not None):
-            raise UsageError("The event 'dwell' takes seconds, and no other event does.")
+            raise UsageError("The event 'dwell' takes seconds, and no other event does.", "seconds")
         if self.text is not None and not 0 < len(self.text.strip()) <= len(self.text) <= _LONGEST_TEXT:
-            raise OptionError(f"text must have 1 to {_LONGEST_TEXT} characters, got {len(self.text)}")
+            raise OptionError(f"text must have 1 to {_LONGEST_TEXT} characters, got {len(self.text)}", "text")
         if self.seconds is not None and not (math.isfinite(self.seconds) and 0 <= self.seconds <= _LONGEST_S):
-            raise OptionError(f"seconds must be in [0, {_LONGEST_S:g}], got {self.seconds}")
+            raise OptionError(f"seconds must be in [0, {_LONGEST_S:g}], got {self.seconds}", "seconds")
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +187,7 @@ class Store:
                 (event.at, event.kind, event.text, event.seconds, id_),
             )
         if not done.rowcount:
-            raise NotFoundError(f"No text {id_[:80]!r} is known. Send the feedback_id of a text that this server gave.")
+            raise NotFoundError(f"No text {id_[:80]!r} is known. Send the feedback_id of a text that this server gave.", "id")
 
     def entries(self) -> Iterator[Entry]:
         """All texts with their events, the oldest first."""

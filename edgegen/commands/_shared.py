@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgegen import catalog
 from edgegen.domain import LANGS, Lang
-from edgegen.errors import DataError, PackError, UsageError
+from edgegen.errors import DataError, OptionError, PackError, UsageError
 from edgegen.explain import Explainer
 
 if TYPE_CHECKING:
@@ -134,6 +134,12 @@ def licensing(found: Pack, adapter: Path | None) -> Table | None:
     return None
 
 
+def check_threads(threads: int | None) -> None:
+    """Raise OptionError for a --threads that cannot be."""
+    if threads is not None and threads < 1:
+        raise OptionError(f"--threads must be at least 1, got {threads}")
+
+
 def pack_engine(found: Pack, threads: int | None, adapter: Path | None) -> Engine:
     """The engine of a pack's model with an adapter on top, where no option says otherwise with the setting known to be best."""
     from dataclasses import replace
@@ -142,5 +148,6 @@ def pack_engine(found: Pack, threads: int | None, adapter: Path | None) -> Engin
     from edgegen.engine import open_engine
 
     setting = hardware.known(found.model).setting
+    check_threads(threads)
     setting = replace(setting, threads=threads) if threads else setting
     return open_engine(found.model, setting=setting, adapter=adapter, table=found.drafts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import math
 import signal
 import socket
 import sys
@@ -17,7 +18,7 @@ from types import FrameType
 from edgegen import catalog
 from edgegen.commands import _shared
 from edgegen.domain import Lang
-from edgegen.errors import UnavailableError, UsageError
+from edgegen.errors import OptionError, UnavailableError, UsageError
 from edgegen.server import Keys, Limits, Settings, Shop, listening, make_app, sample_shops
 from edgegen.serving.calls import Service, State
 from edgegen.serving.launch import Launch
@@ -27,6 +28,7 @@ from edgegen.serving.watch import following
 from edgegen.store import Retention, Store
 
 _DRAIN_S = 10.0
+_LEAST, _LEAST_TEXT = 256, 16  # tokens: an explanation with its prompt, and plain text
 _LAST_S = 0.5  # for the engine once the server has stopped
 
 
@@ -63,15 +65,15 @@ def _add_access(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until interrupted."""
+    check_options(args)
     made, served = settings(args), shops(args, _shared.language(args.lang))
     logging.basicConfig(level=logging.WARNING, format="edgegen: %(message)s", stream=sys.stderr)
     signal.signal(signal.SIGTERM, _interrupt)
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to open anew
+    if args.check:
+        return _check(args, made, served)
     with listening.bound(args.host, args.port) as listener, suppress(KeyboardInterrupt):
-        if args.check:
-            asyncio.run(_check(args, made, served, listener))
-            return 0
         asyncio.run(_serve(args, made, served, listener))
     _shared.say("edgegen has stopped.")
     return 0
@@ -79,8 +81,6 @@ def run(args: argparse.Namespace) -> int:
 
 def settings(args: argparse.Namespace) -> Settings:
     """What the options say of access, limits and logs. Raises UsageError, OptionError, NotFoundError, DataError."""
-    if args.drain_s < 0:
-        raise UsageError(f"--drain-s must be at least 0, got {args.drain_s:g}")
     keys = Keys(args.keys) if args.keys else None
     allowed = listening.access(args.host, args.allow_host, args.allow_origin, keys, insecure=args.insecure)
     return Settings(Limits.parsed(args.limit), allowed, args.access_log or args.log_prompts, args.log_prompts)
@@ -110,19 +110,29 @@ def _store(args: argparse.Namespace) -> AbstractContextManager[Store | None]:
     return Store(retention=Retention(args.feedback_days)) if args.feedback else nullcontext()
 
 
-async def _check(args: argparse.Namespace, made: Settings, served: dict[Lang, Shop], listener: socket.socket) -> None:
+def _check(args: argparse.Namespace, made: Settings, served: dict[Lang, Shop]) -> int:
+    """Say what would be served. Where the port is taken, the rest is checked all the same, and the exit code says so."""
+    try:
+        with listening.bound(args.host, args.port) as listener:
+            at, code = listening.url(listener), 0
+    except UsageError as error:
+        at, code = str(error), error.exit_code
+    asyncio.run(_tell(args, made, served, at))
+    return code
+
+
+async def _tell(args: argparse.Namespace, made: Settings, served: dict[Lang, Shop], at: str) -> None:
     with _store(args) as store:
         feedback = f"kept in {store.path}" if store else "not kept"
     async with service(args) as found:
         if not found.state.ready:
             raise UnavailableError(f"Nothing can be served: {found.state.why}.")
-        lines = [*_told(found.state, made, served, listener), ("feedback", feedback)]
+        lines = [("address", at), *_told(found.state, made, served), ("feedback", feedback)]
         sys.stdout.write("".join(f"{name}: {value}\n" for name, value in lines))
 
 
-def _told(state: State, made: Settings, served: dict[Lang, Shop], listener: socket.socket) -> Iterator[tuple[str, str]]:
+def _told(state: State, made: Settings, served: dict[Lang, Shop]) -> Iterator[tuple[str, str]]:
     """What would be served."""
-    yield "address", listening.url(listener)
     keys, origins = made.access.keys, made.access.origins
     yield "keys", ", ".join(keys.names) if keys else "none: whoever reaches the address is served"
     yield "names", ", ".join(sorted(made.access.hosts)) + (", any address" if made.access.addresses else "")
@@ -152,9 +162,29 @@ async def service(args: argparse.Namespace) -> AsyncIterator[Service]:
         await supervisor.drain(_LAST_S)
 
 
-def _launch(args: argparse.Namespace) -> Launch:
+def check_options(args: argparse.Namespace) -> None:
+    """Refuse options that do nothing or cannot be. Raises UsageError, OptionError."""
+    if args.template_only:
+        for name in ("pack", "model", "adapter", "threads", "context", "cells"):
+            if getattr(args, name) is not None:
+                raise UsageError(f"--template-only loads no model: leave --{name} out.")
     if args.model and (args.pack or args.adapter):
         raise UsageError("--model serves a bare model: leave --pack and --adapter out.")
+    if args.catalogue is None:
+        for name in ("shoppers", "map", "currency", "format"):
+            if getattr(args, name):
+                raise UsageError(f"--{name} goes with --catalogue only: give that too, or leave --{name} out.")
+    _shared.check_threads(args.threads)
+    least = {"context": _LEAST_TEXT if args.model else _LEAST, "cells": _LEAST}
+    for name, low in least.items():
+        value = getattr(args, name)
+        if value is not None and value < low:
+            raise OptionError(f"--{name} must be at least {low}, room for a prompt and its text, got {value}")
+    if not 0 <= args.drain_s < math.inf:
+        raise OptionError(f"--drain-s must be a number of seconds, at least 0, got {args.drain_s:g}")
+
+
+def _launch(args: argparse.Namespace) -> Launch:
     pack, model, adapter = (str(path) if path else None for path in (args.pack, args.model, args.adapter))
     return Launch(pack, model, adapter, args.threads, args.context, args.cells)
 

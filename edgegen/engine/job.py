@@ -113,13 +113,14 @@ class Limits:
     def check(self, job: Job) -> None:
         """Whether a job can ever run. Raises PromptTooLongError or OptionError."""
         tokens, new = len(job.prompt), job.options.max_new_tokens
-        if tokens + new > self.n_ctx:
+        holds = min(self.n_ctx, self.n_cells)
+        if tokens + new > holds:
             raise PromptTooLongError(
-                f"The prompt has {tokens} tokens and {new} new ones may follow, but the context holds {self.n_ctx}. "
+                f"The prompt has {tokens} tokens and {new} new ones may follow, but the context holds {holds}. "
                 "Give fewer facts or products, or lower max_new_tokens."
             )
         if job.n > self.sequences:
-            raise OptionError(f"n must be at most {self.sequences}, got {job.n}")
+            raise OptionError(f"n must be at most {self.sequences}, got {job.n}", "n")
         if cells(job) > self.n_cells:
             raise RoomError(
                 f"{job.n} candidates of {new} tokens need {cells(job)} cells of {self.n_cells}. "
@@ -128,7 +129,7 @@ class Limits:
         if job.allow is not None and job.allow.shape != (self.n_vocab,):
             raise OptionError(f"The mask has shape {job.allow.shape}, but the vocabulary has {self.n_vocab} tokens.")
         if bad := [token for token in job.bias if not 0 <= token < self.n_vocab]:
-            raise OptionError(f"bias names token {bad[0]}, but the vocabulary has {self.n_vocab} tokens, from 0 on.")
+            raise OptionError(f"bias names token {bad[0]}, but the vocabulary has {self.n_vocab} tokens, from 0 on.", "bias")
 
     def fair(self, prompt: int, n: int) -> int:
         """Tokens that each of `n` texts after a prompt of so many may have, so that several such jobs run at once. At least 1."""

@@ -60,7 +60,7 @@ class LlamaOptions:
             raise OptionError(f"max_sequences must be in [1, 256], got {self.max_sequences}")
         for name, value in (("n_ctx", self.n_ctx), ("n_cells", self.n_cells), ("threads", self.threads)):
             if value is not None and value < 1:
-                raise OptionError(f"{name} must be at least 1, got {value}")
+                raise OptionError(f"{name} must be at least 1, got {value}", name)
         if not 16 <= self.batch <= 4096:
             raise OptionError(f"batch must be in [16, 4096], got {self.batch}")
         if self.gpu_layers < -1:
@@ -340,7 +340,7 @@ def _context_length(asked: int | None, trained: int, path: Path) -> int:
     if trained < 1:
         raise PackError(f"{path} does not say how many positions it was trained with. Convert the model again.")
     if asked is not None and asked > trained:
-        raise OptionError(f"n_ctx must be at most {trained}, the positions {path.name} was trained with, got {asked}")
+        raise OptionError(f"n_ctx must be at most {trained}, the positions {path.name} was trained with, got {asked}", "n_ctx")
     return asked or min(trained, 1024)
 
 

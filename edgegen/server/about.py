@@ -13,9 +13,9 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from edgegen import __version__
-from edgegen.errors import EngineError, NotFoundError
+from edgegen.errors import EngineError
 from edgegen.server import asking, chat, chat_template, pages
-from edgegen.server.body import BodyError, field, read_body
+from edgegen.server.body import BodyError, ModelNotFoundError, about, field, read_body
 from edgegen.server.errors import RETRY_S
 from edgegen.server.metrics import Metrics
 from edgegen.server.settings import Limits
@@ -76,7 +76,7 @@ class About:
         for one in self._models():
             if wanted == one["id"]:
                 return JSONResponse(one)
-        raise NotFoundError(f"There is no model {wanted[:80]!r}. GET /v1/models lists what is served.")
+        raise ModelNotFoundError(f"There is no model {wanted[:80]!r}. GET /v1/models lists what is served.", "model")
 
     def _models(self) -> list[dict[str, Any]]:
         state = self._service.state
@@ -106,7 +106,8 @@ class About:
         if ids is None or not all(isinstance(id_, int) and not isinstance(id_, bool) and 0 <= id_ < 2**31 for id_ in ids):
             raise BodyError("The field 'tokens' must be a list of token ids.", "tokens")
         asking.need_model(self._service.state)
-        return JSONResponse({"content": await self._service.detokenize(ids) if ids else ""})
+        with about("tokens"):
+            return JSONResponse({"content": await self._service.detokenize(ids) if ids else ""})
 
     async def apply_template(self, request: Request) -> Response:
         """The prompt that a chat becomes."""

@@ -85,7 +85,8 @@ def _before(settings: Settings, metrics: Metrics) -> list[Middleware]:
         found.append(
             Middleware(
                 CORSMiddleware, allow_origins=origins, allow_origin_regex=settings.access.pattern, allow_methods=["GET", "POST"],
-                allow_headers=["authorization", "content-type"], expose_headers=["x-request-id", "retry-after"],
+                allow_headers=["*"],  # those that are asked for: OpenAI's own client sends a dozen that say what it runs on
+                expose_headers=["x-request-id", "retry-after"],
             )
         )  # fmt: skip
     found.append(Middleware(Guard, access=settings.access, open_calls=settings.limits.open_calls))

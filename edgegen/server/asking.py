@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgegen.engine.options import SamplingOptions
-from edgegen.errors import PromptTooLongError, UnavailableError
+from edgegen.errors import GrammarError, OptionError, PromptTooLongError, UnavailableError
 from edgegen.server import schema_grammar
-from edgegen.server.body import BodyError, field, number, only
+from edgegen.server.body import BodyError, code_of, field, number, only
 from edgegen.server.settings import Limits
 from edgegen.serving.calls import Complete, Part, State
 
@@ -81,6 +81,27 @@ def streamed(body: Mapping[str, Any]) -> tuple[bool, bool]:
     only(options, ("include_usage", "include_obfuscation"))
     refuse(options, {"include_obfuscation": (None, False)})
     return stream, field(options, "include_usage", bool, False)
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """By which fields of a body a call asks for what the engine may refuse."""
+
+    prompt: str
+    length: str
+    grammar: str = "grammar"
+
+    def named(self, error: OptionError) -> BodyError:
+        """An error of the engine's that is about one of them."""
+        if isinstance(error, GrammarError):
+            return BodyError(str(error), self.grammar, "invalid_grammar")
+        names = {"tokens": self.prompt, "bias": "logit_bias"}
+        return BodyError(str(error), names.get(error.field or "", error.field), code_of(error))
+
+
+def by_fields(body: Mapping[str, Any], prompt: str, new: Length) -> Fields:
+    """The fields of a body whose grammar may come from a schema."""
+    return Fields(prompt, new.field, "grammar" if body.get("grammar") is not None else "response_format")
 
 
 @dataclass(frozen=True, slots=True)

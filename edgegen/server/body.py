@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from starlette.requests import Request
 
-from edgegen.errors import EdgegenError, UsageError
+from edgegen.errors import EdgegenError, NotFoundError, UsageError
 from edgegen.server.settings import Limits
 
 _OWN = frozenset({"shopper", "query"})
@@ -24,6 +25,12 @@ def told(error: EdgegenError) -> str:
     return f"{error} " + (f"Give it in the field {error.lacks!r}." if error.lacks in _OWN else f"Give a column {error.lacks!r}.")
 
 
+def code_of(error: EdgegenError) -> str:
+    """The name that programs match on: `PromptTooLongError` -> `prompt_too_long`."""
+    name = type(error).__name__.removesuffix("Error")
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
+
+
 class BodyError(UsageError):
     """A body that is not what the route takes. `field` names the field that is wrong, `code` what programs match on."""
 
@@ -31,6 +38,10 @@ class BodyError(UsageError):
         """The message, and the field where there is one."""
         super().__init__(message, field)
         self.code = code
+
+
+class ModelNotFoundError(NotFoundError):
+    """A model of a name that is not served."""
 
 
 class BodyTooLargeError(UsageError):

@@ -39,8 +39,7 @@ class Wanted:
     """What a body asks for."""
 
     call: Complete
-    length: str
-    """The field that says how long a text may be."""
+    fields: asking.Fields
     ids: bool
     stream: bool
     usage: bool
@@ -57,7 +56,7 @@ class Chat:
         body, state = await read_body(request, FIELDS, self._limits), self._service.state
         wanted = _wanted(body, state, self._limits)
         answer = Answer(head("chat.completion.chunk" if wanted.stream else "chat.completion", "chatcmpl", state))
-        items = await generate(request, self._service, self._metrics, [wanted.call], ("messages", wanted.length))
+        items = await generate(request, self._service, self._metrics, [wanted.call], wanted.fields)
         if wanted.stream:
             return Events(_events(items, answer, wanted))
         return JSONResponse(await unless_left(request, _whole(items, answer, wanted)))
@@ -121,7 +120,7 @@ def _wanted(body: Mapping[str, Any], state: State, limits: Limits) -> Wanted:
     found = messages(body, limits)
     asking.need_model(state)
     call = asking.complete(body, chat_template.prompt(found, state, go_on=go_on), new, told, state, limits)
-    return Wanted(call, new.field, field(body, "return_token_ids", bool, False), stream, usage)
+    return Wanted(call, asking.by_fields(body, "messages", new), field(body, "return_token_ids", bool, False), stream, usage)
 
 
 def goes_on(body: Mapping[str, Any]) -> bool:

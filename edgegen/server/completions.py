@@ -33,6 +33,7 @@ class Wanted:
     """What a body asks for: a call for each prompt."""
 
     calls: tuple[Complete, ...]
+    fields: asking.Fields
     n: int
     echo: bool
     ids: bool
@@ -54,7 +55,7 @@ class Completions:
         asking.need_model(state)
         echoes = [await self._echo(call) if wanted.echo else "" for call in wanted.calls]
         answer = Answer(head("text_completion", "cmpl", state))
-        items = await generate(request, self._service, self._metrics, wanted.calls, ("prompt", "max_tokens"))
+        items = await generate(request, self._service, self._metrics, wanted.calls, wanted.fields)
         if wanted.stream:
             return Events(_events(items, answer, wanted, echoes))
         return JSONResponse(await unless_left(request, _whole(items, answer, wanted, echoes)))
@@ -118,7 +119,8 @@ def _wanted(body: Mapping[str, Any], state: State, limits: Limits) -> Wanted:
     new = asking.length(body, ["max_tokens"], _DEFAULT_TOKENS, limits)
     calls = tuple(asking.complete(body, prompt, new, told, state, limits) for prompt in _prompts(body, state, limits))
     stream, usage = asking.streamed(body)
-    return Wanted(calls, calls[0].n, echo, field(body, "return_token_ids", bool, False), stream, usage)
+    ids = field(body, "return_token_ids", bool, False)
+    return Wanted(calls, asking.by_fields(body, "prompt", new), calls[0].n, echo, ids, stream, usage)
 
 
 def _prompts(body: Mapping[str, Any], state: State, limits: Limits) -> list[tuple[Part, ...]]:

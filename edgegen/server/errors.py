@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from edgegen.errors import EdgegenError
-from edgegen.server.body import BodyError, told
+from edgegen.server.body import BodyError, code_of, told
 
 RETRY_S = "1"
 """Seconds after which a client may try again, where waiting helps."""
@@ -37,12 +36,6 @@ def refusal(message: str, status: int, code: str, headers: Mapping[str, str] | N
     """An error as an answer. 429 and 503 say when to come again."""
     again = {"Retry-After": RETRY_S} if status in (429, 503) else {}
     return JSONResponse(error_json(message, status, code), status, {**again, **(headers or {})})
-
-
-def code_of(error: EdgegenError) -> str:
-    """The name that programs match on: `PromptTooLongError` -> `prompt_too_long`."""
-    name = type(error).__name__.removesuffix("Error")
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
 
 
 def as_json(error: EdgegenError) -> dict[str, Any]:

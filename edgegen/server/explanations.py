@@ -67,7 +67,7 @@ class Explanations:
         asked = await run_in_threadpool(self._rows.asked, body)
         call = Explain(asked.request, _options(body), wanted)
         answer = await self._service.explain(call)
-        self._metrics.explained(answer.record)
+        self._metrics.explained(answer)
         for piece in answer.pieces:
             yield {"delta": piece}
         noted = await self._feedback.shown(call, answer)

@@ -13,9 +13,8 @@ from typing import Any
 from starlette.requests import Request
 
 from edgegen import __version__
-from edgegen.errors import GrammarError, PromptTooLongError, RoomError
-from edgegen.server.asking import too_long, too_much
-from edgegen.server.body import BodyError
+from edgegen.errors import OptionError, PromptTooLongError, RoomError
+from edgegen.server.asking import Fields, too_long, too_much
 from edgegen.server.metrics import Metrics
 from edgegen.server.streams import begun, merged
 from edgegen.serving.calls import Complete, Ended, Service, State, Token, Written
@@ -74,36 +73,29 @@ def head(kind: str, prefix: str, state: State) -> dict[str, Any]:
     }
 
 
-async def generate(
-    request: Request, service: Service, metrics: Metrics, calls: Sequence[Complete], fields: tuple[str, str]
-) -> Items:
-    """The items of all calls, once the first is there. `fields` are those of the prompt and of the length of a text.
-
-    Raises what the calls raise, in the words of these fields.
-    """
+async def generate(request: Request, service: Service, metrics: Metrics, calls: Sequence[Complete], fields: Fields) -> Items:
+    """The items of all calls, once the first is there. Raises what the calls raise, in the words of the body's fields."""
     started = time.perf_counter()
     route, whole, state = request.url.path, calls[0].whole, service.state
     counted = _counted(merged([service.complete(call) for call in calls]), metrics, route, whole)
-    items = await begun(request, _named(counted, calls[0], fields, state, request))
+    items = await begun(request, _named(counted, calls[0], fields, state))
     if not whole:
         metrics.first_token(route, time.perf_counter() - started)
     return items
 
 
-async def _named(items: Items, call: Complete, fields: tuple[str, str], state: State, request: Request) -> Items:
+async def _named(items: Items, call: Complete, fields: Fields, state: State) -> Items:
     """The items; what does not fit is told by the fields that ask for it."""
-    prompt, length = fields
     try:
         async with aclosing(items):
             async for item in items:
                 yield item
     except PromptTooLongError as error:
-        raise too_long(error, prompt) from None
+        raise too_long(error, fields.prompt) from None
     except RoomError:
-        raise too_much(call, length, state) from None
-    except GrammarError as error:
-        given = request.scope["edgegen.body"].get("grammar")
-        raise BodyError(str(error), "response_format" if given is None else "grammar", "invalid_grammar") from None
+        raise too_much(call, fields.length, state) from None
+    except OptionError as error:
+        raise fields.named(error) from None
 
 
 async def _counted(items: Items, metrics: Metrics, route: str, whole: bool) -> Items:

@@ -1,7 +1,7 @@
 """Keys of callers: each has a name, and the file keeps only the SHA-256 of its secret.
 
 A secret is 32 random bytes, so that a slow hash would add nothing. The file is read anew when it changes: a key that is
-removed there is refused at once.
+removed there is refused at once. A file that is gone or broken changes nothing, so that no slip of an editor closes a shop.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import logging
 import re
 import secrets
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from typing import Any
 from edgegen import durable
 from edgegen.errors import DataError, NotFoundError, UsageError
 
+LOG = logging.getLogger(__name__)
 _PREFIX = "eg-"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -30,7 +32,8 @@ class Keys:
     def __init__(self, path: Path) -> None:
         """Raises NotFoundError or DataError for a file that is not there, is broken or holds no key."""
         self.path = path
-        self._seen, self._hashes = _stamp(path), read(path)
+        self._seen: tuple[int, int] | None = _stamp(path)
+        self._hashes = read(path)
         if not self._hashes:
             raise DataError(f"{path} holds no key. Make one: edgegen key add NAME --keys {path}")
 
@@ -48,13 +51,16 @@ class Keys:
         return found
 
     def _current(self) -> Mapping[str, str]:
-        """The keys; where the file cannot be read, those that were there before."""
+        """The keys; where the file is gone or broken, those that were there before, which the log says once."""
+        stamp = None
         try:
             stamp = _stamp(self.path)
             if stamp != self._seen:
-                self._seen, self._hashes = stamp, read(self.path)
-        except (NotFoundError, DataError):
-            pass
+                self._hashes = read(self.path)
+        except (NotFoundError, DataError) as error:
+            if stamp != self._seen:
+                LOG.warning("%s The %d keys as they were stay valid until it can be read again", error, len(self._hashes))
+        self._seen = stamp
         return self._hashes
 
 
@@ -120,4 +126,4 @@ def _changing(path: Path) -> Any:
 def _write(path: Path, entries: list[dict[str, Any]]) -> None:
     text = json.dumps({"keys": entries}, indent=1) + "\n"
     with durable.storing(path):
-        durable.replace(path.absolute(), lambda file: file.write(text.encode()))
+        durable.replace(path.absolute(), lambda file: file.write(text.encode()), 0o600)  # nobody else's business

@@ -13,7 +13,7 @@ from typing import Any
 
 from edgegen.errors import UsageError
 from edgegen.server.keys import Keys
-from edgegen.server.settings import LOOPBACK, Access, Limits
+from edgegen.server.settings import LOOPBACK, Access, Limits, host_name, origin
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 LOG = logging.getLogger(__name__)
@@ -35,10 +35,8 @@ def access(host: str, names: list[str], origins: list[str], keys: Keys | None, *
             f"--host {host}: other machines reach this address, so callers need keys. Make one with `edgegen key add NAME "
             "--keys FILE` and give --keys FILE; --insecure serves everybody who reaches it."
         )
-    if "*" in origins:
-        raise UsageError("--allow-origin *: name the sites whose pages may call, such as https://shop.example.")
     known = LOOPBACK | {str(at)} | (frozenset() if at.is_loopback else {socket.gethostname().lower()})
-    return Access(known | {name.lower() for name in names}, at.is_unspecified, frozenset(origins), keys)
+    return Access(known | set(map(host_name, names)), at.is_unspecified, frozenset(map(origin, origins)), keys)
 
 
 def bound(host: str, port: int) -> socket.socket:

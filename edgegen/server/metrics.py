@@ -6,12 +6,11 @@ The library writes the format and keeps the buckets: 0.7 MB on the disk, 1.4 MB 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from edgegen.serving.calls import State
+from edgegen.serving.calls import Explained, State
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
@@ -45,10 +44,11 @@ class Metrics:
         if status in (401, 403, 408, 413, 429, 503):
             self._rejections.labels(str(status)).inc()
 
-    def explained(self, record: Mapping[str, Any]) -> None:
+    def explained(self, answer: Explained) -> None:
         """A text has been made."""
+        record = answer.record
         self._texts.labels(record["source"], record["task"]).inc()
-        self._tokens.labels("completion").inc(record["tokens"])
+        self.completed(answer.prompt_tokens, answer.reused_tokens, record["tokens"])
         if first := record["timings"].get("first_token_s"):
             self._first.labels("/v1/explanations").observe(first)
 
@@ -57,7 +57,7 @@ class Metrics:
         self._first.labels(route).observe(seconds)
 
     def completed(self, prompt: int, reused: int, written: int) -> None:
-        """A completion has ended; counts of tokens."""
+        """A text has ended; counts of tokens."""
         for kind, count in (("prompt", prompt), ("reused", reused), ("completion", written)):
             self._tokens.labels(kind).inc(count)
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
+import math
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 
 from edgegen.errors import OptionError
@@ -13,6 +16,33 @@ LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 """Names under which only this machine reaches itself."""
 LOCAL_PAGES = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?"
 """Origins of pages that a server of this machine gave, at any port."""
+
+_ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::(\d{1,5}))?/?")
+_NAME = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?")
+_PORTS = {"http": "80", "https": "443"}
+
+
+def origin(text: str) -> str:
+    """A site as browsers name it in `Origin`, or `localhost`, from what an operator writes. Raises OptionError."""
+    found = _ORIGIN.fullmatch(text.lower())
+    if text.lower() == "localhost":
+        return "localhost"
+    if found is None:
+        raise OptionError(
+            f"--allow-origin {text}: write scheme, host and port of the site's pages and no more, such as https://shop.example "
+            "or http://10.0.0.7:3000; localhost stands for all servers of this machine."
+        )
+    scheme, host, port = found.groups()
+    return f"{scheme}://{host}" + (f":{port}" if port and port != _PORTS.get(scheme) else "")
+
+
+def host_name(text: str) -> str:
+    """A name or IP address as the guard compares it, from what an operator writes. Raises OptionError."""
+    with suppress(ValueError):
+        return str(ipaddress.ip_address(text.strip("[]")))
+    if not _NAME.fullmatch(text.lower()):
+        raise OptionError(f"--allow-host {text}: write the name alone, without scheme, port and path, such as kiosk.local.")
+    return text.lower().removesuffix(".")
 
 
 @dataclass(frozen=True)
@@ -49,10 +79,10 @@ class Limits:
     """Seconds after which a completion ends with what it has."""
 
     def __post_init__(self) -> None:
-        """Each is above 0. Raises OptionError."""
+        """Each is a number above 0. Raises OptionError."""
         for one in fields(self):
-            if not getattr(self, one.name) > 0:
-                raise OptionError(f"The limit {one.name} must be above 0, got {getattr(self, one.name)}")
+            if not 0 < getattr(self, one.name) < math.inf:
+                raise OptionError(f"--limit {one.name}: it must be above 0, got {getattr(self, one.name)}")
 
     @classmethod
     def parsed(cls, pairs: Sequence[str]) -> Limits:
@@ -62,11 +92,12 @@ class Limits:
         for pair in pairs:
             name, _, value = pair.partition("=")
             if name not in kinds:
-                raise OptionError(f"Unknown limit {name!r}. Known: {', '.join(kinds)}.")
+                raise OptionError(f"--limit {pair}: there is no limit {name!r}. Known: {', '.join(kinds)}.")
             try:
                 given[name] = kinds[name](value)
             except ValueError:
-                raise OptionError(f"The limit {name} must be a number, got {value!r}") from None
+                kind = "whole number" if kinds[name] is int else "number"
+                raise OptionError(f"--limit {pair}: {name} must be a {kind} above 0") from None
         return cls(**given)  # type: ignore[arg-type] # each value has its field's own type
 
 

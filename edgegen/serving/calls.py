@@ -39,6 +39,9 @@ class Explained:
     """The pack whose model was asked, as name@version; None where templates alone answer."""
     slotted: str | None = None
     """The text with its slots as `<|vN|>`, to learn from; see `Explanation.slotted`."""
+    prompt_tokens: int = 0
+    """Tokens of the prompts that were read; `reused_tokens` of them were in the cache already."""
+    reused_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,7 +100,8 @@ def answer_to_json(answer: Any) -> list[Any]:
     if isinstance(answer, Ended):
         return ["ended", {one.name: getattr(answer, one.name) for one in fields(Ended)}]
     if isinstance(answer, Explained):
-        return ["explained", [answer.record, list(answer.pieces), answer.pack, answer.slotted]]
+        read = answer.prompt_tokens, answer.reused_tokens
+        return ["explained", [answer.record, list(answer.pieces), answer.pack, answer.slotted, *read]]
     if isinstance(answer, EdgegenError):
         return ["error", error_to_json(answer)]
     return ["plain", answer]

@@ -85,7 +85,7 @@ class Runner:
         """The ids, all of which the model has. Raises OptionError."""
         most = len(self.engine.vocabulary.pieces)
         if strange := [id_ for id_ in ids if not 0 <= id_ < most]:
-            raise OptionError(f"There is no token {strange[0]}: the model has tokens 0 to {most - 1}.")
+            raise OptionError(f"There is no token {strange[0]}: the model has tokens 0 to {most - 1}.", "tokens")
         return ids
 
     def _post(self, question: Callable[[Backend], Any], tell: Tell) -> Leave:
@@ -150,7 +150,8 @@ class _Explaining:
             self._tell(_told(error))
             return
         self._runner.counts[f"explanations_from_{made.source}_total"] += 1
-        self._tell(Explained(made.to_json(), list(made.pieces()), self._runner.label, made.slotted()))
+        read = made.prompt_tokens, made.reused_tokens
+        self._tell(Explained(made.to_json(), list(made.pieces()), self._runner.label, made.slotted(), *read))
 
     def _submit(self, job: Job) -> Future[Generation]:
         future = self._future = self._runner.engine.submit(replace(job, priority=self._call.priority))

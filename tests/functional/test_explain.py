@@ -121,6 +121,7 @@ def test_shopper_query_and_tree(catalogue: Path) -> None:
         (["-", "--map", "name=nope", "--format", "json"], '[{"title": "x"}]', 3, "nope"),
         (["--pack", "nowhere"], None, 4, "nowhere"),
         (["--n", "99"], None, 2, "n must be in"),
+        (["--threads", "0"], None, 2, "--threads must be at least 1, got 0"),
         (["--id", "nope"], None, 4, "no product 'nope'"),
         (["--out", "x.txt"], None, 2, ".jsonl or .csv"),
         (["--limit", "0"], None, 2, "--limit must be at least 1"),

@@ -64,21 +64,22 @@ async def test_a_server_that_was_not_asked_to_keeps_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "status"),
+    ("body", "status", "param"),
     [
-        ({"id": "nobody's", "event": "up"}, 404), ({"event": "up"}, 400), ({"id": "x", "event": "bought"}, 400),
-        ({"id": "x", "event": "edited"}, 400), ({"id": "x", "event": "dwell"}, 400),
-        ({"id": "x", "event": "up", "seconds": 1}, 400),
-        ({"id": "x", "event": "up", "shopper": "u1"}, 400), ({"id": 5, "event": "up"}, 400),
-        ({"id": "x", "event": "dwell", "seconds": 1e9}, 400),
+        ({"id": "nobody's", "event": "up"}, 404, "id"), ({"event": "up"}, 400, "id"),
+        ({"id": "x", "event": "bought"}, 400, "event"),
+        ({"id": "x", "event": "edited"}, 400, "text"), ({"id": "x", "event": "edited", "text": ""}, 400, "text"),
+        ({"id": "x", "event": "dwell"}, 400, "seconds"), ({"id": "x", "event": "up", "seconds": 1}, 400, "seconds"),
+        ({"id": "x", "event": "up", "shopper": "u1"}, 400, "shopper"), ({"id": 5, "event": "up"}, 400, "id"),
+        ({"id": "x", "event": "dwell", "seconds": 1e9}, 400, "seconds"),
     ],
 )  # fmt: skip
-async def test_what_is_no_feedback_is_refused(tmp_path: Path, body: Any, status: int) -> None:
-    """And nothing is kept of it."""
+async def test_what_is_no_feedback_is_refused(tmp_path: Path, body: Any, status: int, param: str) -> None:
+    """By the field that is wrong, and nothing is kept of it."""
     with Store(tmp_path / "f.db") as store:
         async with http(store) as api:
             answer = await api.post("/v1/feedback", json=body)
-        assert answer.status_code == status, answer.text
+        assert (answer.status_code, answer.json()["error"]["param"]) == (status, param), answer.text
         assert store.counts()["with events"] == 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -82,10 +82,11 @@ async def test_browsers_may_ask_first_where_a_site_is_listed() -> None:
     ask = {
         "Origin": "https://shop.example",
         "Access-Control-Request-Method": "POST",
-        "Access-Control-Request-Headers": "authorization",
+        "Access-Control-Request-Headers": "authorization,content-type,x-stainless-os,x-stainless-retry-count",
     }
     listed = await call(Access(origins=frozenset({"https://shop.example"})), ask, "OPTIONS")
     assert listed.status_code == 200 and listed.headers["access-control-allow-origin"] == "https://shop.example"
+    assert "x-stainless-os" in listed.headers["access-control-allow-headers"]
     other = await call(Access(), ask, "OPTIONS")
     assert other.status_code == 403 and "access-control-allow-origin" not in other.headers
 
@@ -124,13 +125,13 @@ def test_options_that_cannot_be_meant() -> None:
     """A host name, all origins, an unknown limit or one of nothing."""
     with pytest.raises(UsageError, match="give an IP address"):
         listening.bound("shop.example", 0)
-    with pytest.raises(UsageError, match="name the sites"):
-        listening.access("127.0.0.1", [], ["*"], None, insecure=False)
     for pair, words in (
-        ("nope=1", "Known: body_bytes"),
-        ("prompts", "a number"),
-        ("idle_s=0", "above 0"),
-        ("prompts=1.5", "a number"),
+        ("nope=1", "--limit nope=1.*Known: body_bytes"),
+        ("prompts", "--limit prompts: prompts must be a whole number"),
+        ("idle_s=0", "--limit idle_s.*above 0"),
+        ("idle_s=nan", "--limit idle_s.*above 0"),
+        ("prompts=1.5", "--limit prompts=1.5: prompts must be a whole number"),
+        ("idle_s=x", "idle_s must be a number"),
     ):
         with pytest.raises(OptionError, match=words):
             Limits.parsed([pair])
@@ -140,7 +141,75 @@ def test_options_that_cannot_be_meant() -> None:
 def test_bare_models_stand_alone() -> None:
     """A model has no pack and no adapter beside it."""
     with pytest.raises(UsageError, match="--model serves"):
-        serve._launch(Namespace(model=Path("a.gguf"), pack=Path("b"), adapter=None, threads=None))
+        serve.check_options(options("--model", "a.gguf", "--pack", "b"))
+
+
+def options(*given: str) -> Namespace:
+    """The options of `edgegen serve`."""
+    parser = ArgumentParser()
+    serve.add_arguments(parser)
+    return parser.parse_args(given)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["--shoppers", "missing.json"], "--shoppers goes with --catalogue"),
+        (["--map", "name=title"], "--map goes with --catalogue"),
+        (["--currency", "EUR"], "--currency goes with --catalogue"),
+        (["--format", "csv"], "--format goes with --catalogue"),
+        (["--threads", "0"], "--threads must be at least 1, got 0"),
+        (["--context", "0"], "--context must be at least 256"),
+        (["--cells", "1"], "--cells must be at least 256"),
+        (["--cells", "1", "--model", "x.gguf"], "--cells must be at least 256"),
+        (["--template-only", "--model", "x.gguf"], "--template-only loads no model: leave --model out"),
+        (["--template-only", "--pack", "x"], "leave --pack out"),
+        (["--template-only", "--threads", "2"], "leave --threads out"),
+        (["--drain-s", "nan"], "--drain-s must be"),
+        (["--drain-s", "inf"], "--drain-s must be"),
+        (["--drain-s", "-1"], "--drain-s must be"),
+        (["--allow-origin", "*"], "--allow-origin \\*"),
+        (["--allow-origin", "shop.example"], "--allow-origin shop.example: write scheme"),
+        (["--allow-origin", "https://shop.example/page"], "--allow-origin https"),
+        (["--allow-origin", "https://"], "--allow-origin https"),
+        (["--allow-origin", "null"], "--allow-origin null"),
+        (["--allow-host", "http://x/"], "--allow-host http://x/: write the name alone"),
+        (["--allow-host", "kiosk.local:8765"], "--allow-host kiosk.local:8765"),
+        (["--allow-host", ""], "--allow-host"),
+        (["--limit", "open_calls=1.5"], "--limit open_calls=1.5"),
+    ],
+)
+def test_options_that_do_nothing_or_cannot_be_are_refused(given: list[str], words: str) -> None:
+    """One error each, which names the option."""
+    with pytest.raises(UsageError, match=words):
+        serve.check_options(options(*given))
+        serve.settings(options(*given))
+
+
+@pytest.mark.parametrize("given", [["--context", "16", "--model", "x.gguf"], ["--cells", "256"], ["--drain-s", "0"], []])
+def test_other_options_pass(given: list[str]) -> None:
+    """The bounds themselves are no errors."""
+    serve.check_options(options(*given))
+
+
+@pytest.mark.parametrize(
+    ("option", "origin"),
+    [
+        ("https://shop.example/", "https://shop.example"), ("HTTPS://Shop.Example", "https://shop.example"),
+        ("https://shop.example:443", "https://shop.example"), ("http://10.0.0.7:3000", "http://10.0.0.7:3000"),
+        ("app://kiosk", "app://kiosk"), ("http://[::1]:80/", "http://[::1]"),
+    ],
+)  # fmt: skip
+async def test_sites_are_listed_as_browsers_name_them(option: str, origin: str) -> None:
+    """However an operator writes them."""
+    access = listening.access("127.0.0.1", [], [option], None, insecure=False)
+    assert (await call(access, {"Origin": origin})).headers["access-control-allow-origin"] == origin
+
+
+async def test_names_are_compared_as_they_are_called() -> None:
+    """In any case, with the dot at the end or without, and addresses in brackets."""
+    access = listening.access("127.0.0.1", ["Kiosk.Local.", "[fe80::1]"], [], None, insecure=False)
+    assert [(await call(access, {"Host": host})).status_code for host in ("kiosk.local:80", "[fe80::1]:8765")] == [200, 200]
 
 
 class Broken(TemplateService):

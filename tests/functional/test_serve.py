@@ -215,6 +215,14 @@ def test_check_says_what_would_be_served(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     for words in ("pack: bundled@", "one generation worked", "explanations: from the model", "catalogue: en: 64 products"):
         assert words in done.stdout
+    with running("--template-only") as found:
+        port = found.url.rpartition(":")[2]
+        command = [*SERVE[:-1], port, "--check", "--template-only"]
+        taken = subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S, check=False)
+    assert taken.returncode == 2 and f"address: Port {port} of 127.0.0.1 is in use already" in taken.stdout
+    assert "explanations: from templates" in taken.stdout
+    far = subprocess.run([*SERVE, "--check", "--context", "99999"], capture_output=True, text=True, timeout=WAIT_S, check=False)
+    assert far.returncode == 2 and far.stderr.startswith("edgegen: --context: ") and far.stderr.count("\n") == 1
     damaged = packs.make(tmp_path / "pack")
     (damaged / "model.gguf").write_bytes(b"GGUF")
     wrong = [*SERVE, "--check", "--pack", str(damaged)]

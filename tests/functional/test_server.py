@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -9,7 +11,9 @@ import pytest
 
 from edgegen import wire
 from edgegen.domain import Fact, Kind, Lang, Request, Section
+from edgegen.errors import EdgegenError
 from edgegen.server import Limits, Settings, Shop, make_app
+from edgegen.server.body import code_of
 from edgegen.serving.templates import TemplateService
 from tests.fakes.backend import scripted
 from tests.fakes.http import SHOPS, client, events, server
@@ -64,7 +68,9 @@ async def test_lists_the_model() -> None:
         found = (await http.get("/v1/models")).json()
         assert found["object"] == "list" and [one["id"] for one in found["data"]] == ["tiny"]
         assert (await http.get("/v1/models/tiny")).json() == found["data"][0]
-        assert (await http.get("/v1/models/other")).status_code == 404
+        other = await http.get("/v1/models/other")
+        error = other.json()["error"]
+        assert (other.status_code, error["code"], error["param"]) == (404, "model_not_found", "model")
     assert (await get("/v1/models")).json()["data"] == []
 
 
@@ -82,7 +88,9 @@ async def test_tokens_there_and_back() -> None:
         ]
         assert (plain, parsed) == (7, 1)
         for path, body in (("/tokenize", {}), ("/detokenize", {"tokens": ["a"]}), ("/detokenize", {"tokens": [10**6]})):
-            assert (await http.post(path, json=body)).status_code == 400, path
+            answer = await http.post(path, json=body)
+            named = answer.json()["error"]["param"]
+            assert (answer.status_code, named) == (400, "content" if path == "/tokenize" else "tokens"), path
 
 
 async def test_metrics_count_what_was_done() -> None:
@@ -93,11 +101,13 @@ async def test_metrics_count_what_was_done() -> None:
         await http.post("/v1/completions", json={"prompt": "a " * 600})
         answer = await http.get("/metrics")
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+    (read,) = re.findall(r'edgegen_tokens_total{kind="prompt"} (\d+)', answer.text)
+    assert int(read) > 20  # those of the explanation too, not the two of the completion alone
     for line in (
         'edgegen_http_requests_total{route="/v1/completions",status="200"} 1.0',
         'edgegen_http_requests_total{route="/v1/completions",status="400"} 1.0',
         'edgegen_texts_total{source="template",task="reason"} 1.0',
-        'edgegen_tokens_total{kind="prompt"} 2.0',
+        'edgegen_texts_total{source="template",task="reason"} 1.0',
         'edgegen_first_token_seconds_count{route="/v1/completions"} 1.0',
         "edgegen_ready 1.0",
         "edgegen_engine_restarts_total 0.0",
@@ -191,6 +201,26 @@ async def test_errors_name_the_field_in_the_words_of_http(body: dict[str, Any], 
     assert error["param"] == param and words in error["message"].casefold() and "--" not in error["message"], error
 
 
+async def test_every_code_is_documented() -> None:
+    """Programs match on them."""
+    text = (Path(__file__).parents[2] / "docs" / "serve.md").read_text("utf-8")
+    table = text[text.index("| code | what it says |") :]
+    listed = set(re.findall(r"`([a-z_]+)`", "".join(line.split("|")[1] for line in table[: table.index("\n\n")].splitlines())))
+    ours = {code_of(kind("x")) for kind in kinds(EdgegenError) if kind.__module__ in ("edgegen.errors", "edgegen.server.body")}
+    written = {
+        "unsupported_parameter", "string_above_max_length", "context_length_exceeded", "invalid_schema", "host", "origin",
+        "invalid_api_key", "internal", "method_not_allowed", "chat", "invalid_grammar",
+    }  # fmt: skip
+    # Not over HTTP, or by another code.
+    never = {"edgegen", "convert", "missing_extra", "signature", "prompt_too_long", "room", "grammar"}
+    assert (ours | written) - never <= listed
+
+
+def kinds(root: type[EdgegenError]) -> set[type[EdgegenError]]:
+    """A class and all below it."""
+    return {root}.union(*map(kinds, root.__subclasses__()))
+
+
 async def test_an_id_in_a_language_that_is_not_served_says_so() -> None:
     """Not that the product is missing; a row can be told in any language."""
     english: dict[Lang, Shop] = {"en": SHOPS["en"]}
@@ -236,6 +266,14 @@ async def test_a_text_that_fails_its_check_becomes_the_template() -> None:
     row = {"product": {"name": "Kettle", "price": 5}, "n": 2}
     record = (await post("/v1/explanations", row, scripted("a fine cup of tea"))).json()
     assert record["source"] == "template" and "fine cup" not in record["text"] and record["pack"] == "tiny@1"
+
+
+async def test_a_template_after_a_deadline_says_so() -> None:
+    """The note tells it; one that all candidates failed has none, but counts them."""
+    late = (await post("/v1/explanations", {"product": ROW, "deadline_s": 0.001}, scripted("a fine cup of tea" * 20))).json()
+    assert late["source"] == "template" and "deadline passed" in late["note"]
+    failed = (await post("/v1/explanations", {"product": ROW, "n": 1}, scripted("a fine cup of tea"))).json()
+    assert failed["source"] == "template" and failed["note"] is None and failed["rejected"]
 
 
 async def test_many_texts_each_for_itself() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import stat
 from pathlib import Path
 
 import pytest
@@ -20,21 +21,25 @@ def test_a_key_is_known_by_its_secret_alone(tmp_path: Path) -> None:
     known = Keys(path)
     assert (known.name(first), known.name(second), known.name("eg-other"), known.name("")) == ("kiosk-1", "kiosk-2", None, None)
     text = path.read_text()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert first not in text and hashlib.sha256(first.encode()).hexdigest() in text and len(first) > 40
     assert known.names == ["kiosk-1", "kiosk-2"]
 
 
-def test_changes_count_at_once_and_a_broken_file_changes_nothing(tmp_path: Path) -> None:
-    """A key that is taken away lets nobody in any more; one that was half edited by hand locks nobody out."""
+def test_changes_count_at_once_and_a_broken_file_changes_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A key that is taken away lets nobody in any more; a file half edited, or gone, locks nobody out, as the log says."""
     path = tmp_path / "keys.json"
     first, second = keys.add(path, "a"), keys.add(path, "b")
     known = Keys(path)
     keys.remove(path, "a")
     assert (known.name(first), known.name(second)) == (None, "b")
-    path.write_text("{")
-    assert known.name(second) == "b"
-    path.unlink()
-    assert known.name(second) == "b"
+    for spoil, word in ((lambda: path.write_text("{"), "no file of keys"), (path.unlink, "cannot be read")):
+        caplog.clear()
+        spoil()
+        assert [known.name(second) for _ in range(3)] == ["b"] * 3
+        assert len(caplog.messages) == 1 and word in caplog.text and "stay valid" in caplog.text
+    other = keys.add(path, "c")
+    assert (known.name(second), known.name(other)) == (None, "c")
 
 
 @pytest.mark.parametrize(
