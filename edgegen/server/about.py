@@ -17,6 +17,7 @@ from edgegen.errors import EngineError
 from edgegen.server import asking, chat, chat_template, pages
 from edgegen.server.body import BodyError, ModelNotFoundError, about, field, read_body
 from edgegen.server.errors import RETRY_S
+from edgegen.server.generation import of_one_model
 from edgegen.server.metrics import Metrics
 from edgegen.server.settings import Limits
 from edgegen.serving.calls import Service, State
@@ -90,14 +91,19 @@ class About:
     async def tokenize(self, request: Request) -> Response:
         """The tokens of a text."""
         body = await read_body(request, TOKENIZE, self._limits)
-        text, state = field(body, "content", str, None), self._service.state
+        text = field(body, "content", str, None)
         if text is None or len(text) > self._limits.prompt_chars:
             raise BodyError(f"The field 'content' must be a text of at most {self._limits.prompt_chars} characters.", "content")
         special, first, pieces = (field(body, name, bool, False) for name in ("parse_special", "add_special", "with_pieces"))
-        asking.need_model(state)
-        found = await self._service.tokenize(text, special=special) if text else []
-        if first and state.starts_with_bos and "bos" in state.specials:
-            found = [*await self._service.tokenize(state.specials["bos"], special=True), *found]
+        asking.need_model(self._service.state)
+
+        async def tokens(state: State) -> list[tuple[int, str]]:
+            found = await self._service.tokenize(text, special=special) if text else []
+            if first and state.starts_with_bos and "bos" in state.specials:
+                found = [*await self._service.tokenize(state.specials["bos"], special=True), *found]
+            return found
+
+        found = await of_one_model(self._service, tokens)
         return JSONResponse({"tokens": [{"id": id_, "piece": _piece(text)} if pieces else id_ for id_, text in found]})
 
     async def detokenize(self, request: Request) -> Response:

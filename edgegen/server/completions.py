@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from starlette.requests import Request
@@ -15,7 +16,7 @@ from starlette.responses import JSONResponse, Response
 
 from edgegen.server import asking, logprobs
 from edgegen.server.body import BodyError, field, number, read_body
-from edgegen.server.generation import Answer, Choice, Items, finish_reason, generate, head
+from edgegen.server.generation import Answer, Choice, Items, finish_reason, generate, head, of_one_model
 from edgegen.server.metrics import Metrics
 from edgegen.server.settings import Limits
 from edgegen.server.streams import DONE, Events, event, unless_left
@@ -50,15 +51,19 @@ class Completions:
 
     async def create(self, request: Request) -> Response:
         """Answer with whole texts, or with their bits as they are written."""
-        body, state = await read_body(request, FIELDS, self._limits), self._service.state
-        wanted = _wanted(body, state, self._limits)
-        asking.need_model(state)
-        echoes = [await self._echo(call) if wanted.echo else "" for call in wanted.calls]
-        answer = Answer(head("text_completion", "cmpl", state))
+        body = await read_body(request, FIELDS, self._limits)
+        # From here to `generate` nothing may wait: the calls must go to the model that they were made for.
+        wanted, echoes, answer = await of_one_model(self._service, partial(self._asked, body))
         items = await generate(request, self._service, self._metrics, wanted.calls, wanted.fields)
         if wanted.stream:
             return Events(_events(items, answer, wanted, echoes))
         return JSONResponse(await unless_left(request, _whole(items, answer, wanted, echoes)))
+
+    async def _asked(self, body: Mapping[str, Any], state: State) -> tuple[Wanted, list[str], Answer]:
+        wanted = _wanted(body, state, self._limits)
+        asking.need_model(state)
+        echoes = [await self._echo(call) if wanted.echo else "" for call in wanted.calls]
+        return wanted, echoes, Answer(head("text_completion", "cmpl", state))
 
     async def _echo(self, call: Complete) -> str:
         """The prompt as text, without the token that the model wants before it."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import time
 import uuid
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from starlette.requests import Request
 
@@ -19,6 +19,7 @@ from edgegen.server.metrics import Metrics
 from edgegen.server.streams import begun, merged
 from edgegen.serving.calls import Complete, Ended, Service, State, Token, Written
 
+T = TypeVar("T")
 Items = AsyncGenerator[tuple[int, Written | Ended]]
 
 
@@ -63,7 +64,7 @@ class Answer:
 def head(kind: str, prefix: str, state: State) -> dict[str, Any]:
     """The fields with which every answer, and every event of a stream, begins."""
     pack = state.pack or {}
-    told = f"{__version__} {pack.get('label')} {state.setting}"
+    told = f"{__version__} {state.writer}"
     return {
         "id": f"{prefix}-{uuid.uuid4().hex}",
         "object": kind,
@@ -71,6 +72,15 @@ def head(kind: str, prefix: str, state: State) -> dict[str, Any]:
         "model": str(pack.get("name", "edgegen")),
         "system_fingerprint": "b" + hashlib.sha256(told.encode()).hexdigest()[:12],
     }
+
+
+async def of_one_model(service: Service, work: Callable[[State], Awaitable[T]]) -> T:
+    """What some work gives that asks the service before it is done; anew where another model took over meanwhile."""
+    while True:
+        state = service.state
+        found = await work(state)
+        if (now := service.state).pid == state.pid and now.writer == state.writer:
+            return found
 
 
 async def generate(request: Request, service: Service, metrics: Metrics, calls: Sequence[Complete], fields: Fields) -> Items:

@@ -125,7 +125,10 @@ class State:
     why: str = ""
     """Why it is not ready."""
     pack: Mapping[str, Any] | None = None
-    """name, version, languages and label (name@version) of the pack; name and label of a bare model. None without a model."""
+    """name, version, languages, label (name@version) and digest of the pack; name, label and digest of a bare model.
+
+    None without a model.
+    """
     explains: bool = False
     """Whether it can write explanations, or completes plain text only."""
     n_ctx: int = 0
@@ -149,6 +152,13 @@ class State:
     """The engine's process, where it is one of its own."""
     setting: str = ""
     """The setting of llama.cpp in use, in words."""
+
+    @property
+    def writer(self) -> tuple[Any, ...]:
+        """What decides on a text besides the call. Where it is equal, ids mean the same tokens, and a seed the same text."""
+        pack = self.pack or {}
+        return pack.get("label"), pack.get("digest"), self.setting
+
     caution: int = 0
     """So many steps of `hardware.ladder` down from the fastest one."""
 

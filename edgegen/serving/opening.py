@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
@@ -76,12 +77,18 @@ def opened(launch: Launch, say: Say) -> tuple[Runner, State]:
 
 def _info(pack: Pack | None, model: Path) -> dict[str, Any]:
     if pack is None:
-        return {"name": model.stem, "label": model.stem, "path": str(model)}
+        file = model.stat()
+        return {"name": model.stem, "label": model.stem, "path": str(model), "digest": _digest(file.st_size, file.st_mtime_ns)}
     found = pack.manifest
     return {
         "name": found.name, "version": found.version, "languages": list(found.languages), "label": found.label,
-        "path": str(pack.folder),
+        "path": str(pack.folder), "digest": _digest(*sorted((name, entry.sha256) for name, entry in found.files.items())),
     }  # fmt: skip
+
+
+def _digest(*what: Any) -> str:
+    """Tells packs of one label apart, and models that lay under one name one after the other."""
+    return hashlib.sha256(repr(what).encode()).hexdigest()[:16]
 
 
 def _explainer(engine: Engine, pack: Pack | None, adapter: Path | None, label: str, say: Say) -> Explainer:

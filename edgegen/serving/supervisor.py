@@ -104,7 +104,8 @@ class Supervisor:
     def complete(self, call: Complete) -> AsyncGenerator[Written | Ended, None]:
         """The texts as they are written. A call whose process dies before anything is written goes to the next one, once.
 
-        Not so where the process hung: it may have been for this call, and the next one would hang too.
+        Not so where the process hung: it may have been for this call, and the next one would hang too. And only to one with the
+        same pack and setting: ids, biases and chat template are of the old one, and the answer names who writes.
         """
         return self._complete(call, self._usable())
 
@@ -138,6 +139,8 @@ class Supervisor:
                 await self._changed.wait_for(there)
         if (process := self._usable()) is None or process is dead:
             raise self._unavailable()
+        if process.state.writer != dead.state.writer:
+            raise UnavailableError("The engine died, and another pack or setting took its place. Try again.")
         return process
 
     async def tokenize(self, text: str, *, special: bool = False) -> list[tuple[int, str]]:

@@ -2,7 +2,7 @@
 
 The name of the pack says what it does: `bad` is refused, `crash` dies before it is ready, `slow` never is; `hang` stops in
 its first step, `faulty` fails there, `gpu` too until it has a safer setting; `flaky:FILE` dies at its start until FILE has three
-lines. All others write their name.
+lines. All others write their name; `NAME:DIGEST` are further packs of that name.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def opened(launch: Launch, say: Callable[[str], object]) -> tuple[Runner, State]
         signal.signal(signal.SIGSEGV, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGSEGV)
     engine = Engine(lambda: Paced("full" if name == "gpu" and not launch.caution else name))
-    info = {"name": name, "label": f"{name}@1", "version": "1", "languages": ["en", "zh"], "path": name}
+    info = {"name": name, "label": f"{name}@1", "version": "1", "languages": ["en", "zh"], "path": launch.pack, "digest": file}
     rungs = ladder(Path("none"), Setting(threads=2, repacked=True))
     at = min(launch.caution, len(rungs) - 1)
     state = describe(engine, info, explains=True, setting=str(rungs[at]), caution=at)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 import pytest
@@ -13,8 +14,9 @@ from edgegen.engine.backend import Batch, Logits
 from edgegen.engine.loop import Engine
 from edgegen.explain import Explainer
 from edgegen.server import Limits, Settings, asking, make_app
-from edgegen.serving.calls import Part, State
+from edgegen.serving.calls import Complete, Ended, Part, State, Written
 from edgegen.serving.local import LocalService
+from edgegen.serving.templates import TemplateService
 from edgegen.slots import END
 from tests.fakes.backend import TEXT, FakeBackend, Gate, hashed, scripted
 from tests.fakes.http import client, describe_fake, events, server
@@ -274,3 +276,41 @@ async def test_drops_the_job_of_a_client_that_leaves(stream: bool) -> None:
         engine.ask(lambda _: None)
         service.close()
     assert sum(backend.decoded) < 10
+
+
+class Switching(TemplateService):
+    """Two models, one after the other: the second takes over while the first is asked for a prompt's text."""
+
+    def __init__(self) -> None:
+        """With the first."""
+        self.now, self.asked = 1, list[str]()
+
+    @property
+    def state(self) -> State:
+        """Of the one that answers."""
+        pack = {"name": f"model-{self.now}", "label": f"model@{self.now}"}
+        return State(True, pack=pack, n_ctx=64, n_vocab=100 * self.now, most_texts=4, pid=self.now)
+
+    async def detokenize(self, ids: Sequence[int]) -> str:
+        """Text of the model that is there."""
+        said, self.now = f"text of {self.now}", 2
+        await asyncio.sleep(0)
+        return said
+
+    def complete(self, call: Complete) -> AsyncGenerator[Written | Ended, None]:
+        """Writes who writes."""
+        return self._written(self.now)
+
+    async def _written(self, who: int) -> AsyncGenerator[Written | Ended, None]:
+        yield Written(0, f", written by {who}")
+        yield Ended(("stop",), 1, 1)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_model_that_takes_over_meanwhile_answers_for_itself(stream: bool) -> None:
+    """Prompt, text and name are of one model, however late it came."""
+    async with client(make_app(Switching())) as http:
+        answer = await http.post(PATH, json={"prompt": [1, 2], "echo": True, "stream": stream})
+    bits = events(answer)[:-1] if stream else [answer.json()]
+    assert "".join(bit["choices"][0]["text"] for bit in bits) == "text of 2, written by 2"
+    assert {bit["model"] for bit in bits} == {"model-2"}

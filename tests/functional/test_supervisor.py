@@ -169,13 +169,36 @@ async def test_a_completion_that_was_begun_fails_and_one_that_was_not_is_made_by
         explaining = asyncio.create_task(supervisor.explain(Explain(ASKED)))
         waiting = [asyncio.create_task(text(supervisor, long(n=8, tokens=100))) for _ in range(4)]  # some have no sequences yet
         await asyncio.sleep(0.01)
-        os.kill(supervisor.state.pid or 0, signal.SIGSEGV)
+        os.kill(supervisor.state.pid or 0, signal.SIGKILL)
         with pytest.raises(EngineError, match="died while it wrote"):
             async for _ in begun:
                 pass
         assert "died" in (await explaining).record["note"]
         done = await asyncio.gather(*waiting, return_exceptions=True)
-        assert any(isinstance(one, tuple) for one in done) and "repacked buffers off" in supervisor.state.setting
+        assert any(isinstance(one, tuple) for one in done) and supervisor.state.restarts == 1
+
+
+@pytest.mark.parametrize("other", ["second", "hang:2", "hang", "crashed"])
+async def test_no_call_goes_to_another_pack_or_setting_than_it_was_made_for(other: str) -> None:
+    """A process that was replaced dies with calls that have not begun: the new one has other tokens, also under the same label.
+
+    Opened anew, the same pack takes them; after a crash it comes with a safer setting, with which the same seed writes otherwise.
+    """
+    async with supervised("hang", replace(QUICK, retry_s=WAIT_S, stuck_s=WAIT_S, hang_s=2 * WAIT_S)) as supervisor:
+        old = supervisor.state
+        waiting = [asyncio.create_task(text(supervisor)) for _ in range(3)]
+        await asyncio.sleep(0.01)
+        if other != "crashed":
+            await supervisor.switch(other)
+        os.kill(old.pid or 0, signal.SIGABRT if other == "crashed" else signal.SIGKILL)
+        if other == "hang":
+            async with asyncio.timeout(WAIT_S):
+                while (process := supervisor._current) is None or process.state.pid == old.pid or len(process._open) < 3:
+                    await asyncio.sleep(0.01)
+            for task in waiting:
+                task.cancel()
+        done = await asyncio.gather(*waiting, return_exceptions=True)
+        assert other == "hang" or all("another pack or setting" in str(one) for one in done), done
 
 
 async def test_says_that_it_is_not_ready_and_refuses_completions_meanwhile() -> None:
