@@ -10,12 +10,14 @@ import hashlib
 import hmac
 import json
 import logging
+import os
 import re
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from edgegen import durable
 from edgegen.errors import DataError, NotFoundError, UsageError
@@ -113,7 +115,9 @@ def _entries(path: Path) -> list[dict[str, Any]]:
         for entry in entries:
             if not (_NAME.fullmatch(entry["name"]) and _HASH.fullmatch(entry["sha256"])):
                 raise ValueError(f"the key {entry['name']!r} is malformed")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}. Give it to the user that the server runs as.") from None
+    except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} is no file of keys: {error}. Make one: edgegen key add NAME --keys FILE") from None
     return list(entries)
 
@@ -124,6 +128,14 @@ def _changing(path: Path) -> Any:
 
 
 def _write(path: Path, entries: list[dict[str, Any]]) -> None:
-    text = json.dumps({"keys": entries}, indent=1) + "\n"
+    path = path.absolute()
+
+    def write(file: BinaryIO) -> None:
+        file.write((json.dumps({"keys": entries}, indent=1) + "\n").encode())
+        owner = (path if path.exists() else path.parent).stat()
+        # Where root adds a key, the server's user must still be able to read it. Windows has no such owners.
+        with suppress(PermissionError, AttributeError):
+            os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
+
     with durable.storing(path):
-        durable.replace(path.absolute(), lambda file: file.write(text.encode()), 0o600)  # nobody else's business
+        durable.replace(path, write, 0o600)  # nobody else's business

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import stat
 from pathlib import Path
 
@@ -53,6 +54,28 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(DataError, match="edgegen key add"):
         Keys(path)
+
+
+def test_the_file_stays_its_owners(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where root adds a key: the file's owner, or the folder's, is the user that the server runs as."""
+    given = list[tuple[int, int]]()
+    monkeypatch.setattr(os, "fchown", lambda _, *owner: given.append(owner))
+    keys.add(tmp_path / "keys.json", "a")
+    keys.add(tmp_path / "keys.json", "b")
+    folder, file = tmp_path.stat(), (tmp_path / "keys.json").stat()
+    assert given == [(folder.st_uid, folder.st_gid), (file.st_uid, file.st_gid)]
+
+
+def test_a_file_that_may_not_be_read_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And whose it must be."""
+    keys.add(tmp_path / "keys.json", "a")
+
+    def refuse(*args: object) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    with pytest.raises(DataError, match="cannot be read: Permission denied. Give it to the user"):
+        Keys(tmp_path / "keys.json")
 
 
 def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
