@@ -26,14 +26,16 @@ def open_engine(
     MissingExtraError, EngineError, OptionError.
     """
     from edgegen import hardware
+    from edgegen.engine import native
     from edgegen.engine.llama import LlamaBackend, LlamaOptions
     from edgegen.engine.loop import Engine
     from edgegen.engine.offload import load_what_fits
 
     chosen = setting or hardware.known(model).setting
+    layers = chosen.gpu_layers if chosen.gpu_layers and native.offloads() else 0  # none where the GPU is gone since the probe
     options = LlamaOptions(
         n_ctx=n_ctx, n_cells=n_cells, adapter=adapter,
-        threads=chosen.threads, repacked=chosen.repacked, gpu_layers=chosen.gpu_layers, batch=chosen.batch,
+        threads=chosen.threads, repacked=chosen.repacked, gpu_layers=layers, batch=chosen.batch,
     )  # fmt: skip
     make = load or LlamaBackend
     return Engine(lambda: load_what_fits(model, options, make), threads=chosen.threads, max_waiting=max_waiting, table=table)

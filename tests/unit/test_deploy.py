@@ -51,3 +51,16 @@ def test_the_image_starts_the_command() -> None:
     assert entry[:2] == ["edgegen", "serve"]
     made = options([*entry[2:], *more])
     assert made.host == "0.0.0.0" and made.keys is not None and not made.insecure  # noqa: S104 - a container's own
+
+
+def test_the_docs_probe_where_the_services_look() -> None:
+    """The answer of the probe is read by the unit and by the image: the same folders, the same user."""
+    docs = (DEPLOY.parent / "docs" / "serve.md").read_text("utf-8")
+    probes = re.findall(r"^    (.*edgegen doctor --probe)$", docs, re.MULTILINE)
+    service, container = probes
+    user, folders = re.search(r"^User=(\S+)$", UNIT, re.MULTILINE), re.search(r"^Environment=(.*)$", UNIT, re.MULTILINE)
+    assert user and folders and f"-u {user[1]} " in service
+    assert all(folder in service for folder in folders[1].split() if folder.startswith("EDGEGEN_"))
+    image = (DEPLOY / "Containerfile").read_text("utf-8")
+    for folder in re.findall(r"EDGEGEN_(?:HOME|CACHE)=(\S+)", image):
+        assert f":{folder} " in container

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgegen.engine import open_engine
+from edgegen.engine import native, open_engine
 from edgegen.engine.backend import Backend
 from edgegen.engine.llama import LlamaOptions
 from edgegen.engine.loop import Engine
@@ -31,6 +31,12 @@ class Gpu:
         if options.gpu_layers > self.room:
             raise self.error("cudaMalloc failed: out of memory")
         return FakeBackend()
+
+
+@pytest.fixture(autouse=True)
+def there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU."""
+    monkeypatch.setattr(native, "offloads", lambda: True)
 
 
 @pytest.fixture
@@ -78,3 +84,11 @@ def test_the_whole_setting_reaches_the_backend(model: Path) -> None:
     setting = Setting(3, repacked=True, gpu_layers=2, batch=64)
     open_engine(model, setting=setting, load=load).close()
     assert {name: getattr(seen[0], name) for name in asdict(setting)} == asdict(setting)
+
+
+def test_a_gpu_that_is_gone_is_not_asked_for(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kept answer may be of another day, or of another user who may see it."""
+    monkeypatch.setattr(native, "offloads", lambda: False)
+    gpu = Gpu(9)
+    opened(model, -1, gpu).close()
+    assert gpu.asked == [0]
