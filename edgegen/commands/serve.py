@@ -101,8 +101,14 @@ async def _serve(args: argparse.Namespace, made: Settings, served: dict[Lang, Sh
         _shared.say(f"edgegen serves on {listening.url(listener)} (Ctrl-C stops it)")
 
     with _store(args) as store:
-        async with service(args) as found:
-            await listening.serve(make_app(found, served, made, store), listener, made.limits, args.drain_s, started)
+        async with service(args, wait=False) as found:
+
+            async def up() -> None:
+                if isinstance(found, Supervisor):
+                    await found.up()
+                    _shared.say(f"{(found.state.pack or {}).get('label')} answers")
+
+            await listening.serve(make_app(found, served, made, store), listener, made.limits, args.drain_s, started, up)
 
 
 def _store(args: argparse.Namespace) -> AbstractContextManager[Store | None]:
@@ -148,15 +154,19 @@ def _told(state: State, made: Settings, served: dict[Lang, Shop]) -> Iterator[tu
 
 
 @asynccontextmanager
-async def service(args: argparse.Namespace) -> AsyncIterator[Service]:
-    """What answers: an engine in a process of its own, or templates alone where nothing else is wanted."""
+async def service(args: argparse.Namespace, *, wait: bool = True) -> AsyncIterator[Service]:
+    """What answers: an engine in a process of its own, or templates alone where nothing else is wanted.
+
+    Without `wait` the engine is not started yet.
+    """
     if args.template_only:
         yield TemplateService()
         return
     supervisor = Supervisor(_launch(args))
     try:
         async with following(supervisor, active=args.pack is None and args.model is None):
-            await supervisor.start()
+            if wait:
+                await supervisor.start()
             yield supervisor
     finally:
         await supervisor.drain(_LAST_S)

@@ -61,7 +61,6 @@ class Completions:
 
     async def _asked(self, body: Mapping[str, Any], state: State) -> tuple[Wanted, list[str], Answer]:
         wanted = _wanted(body, state, self._limits)
-        asking.need_model(state)
         echoes = [await self._echo(call) if wanted.echo else "" for call in wanted.calls]
         return wanted, echoes, Answer(head("text_completion", "cmpl", state))
 
@@ -122,6 +121,7 @@ def _wanted(body: Mapping[str, Any], state: State, limits: Limits) -> Wanted:
         message = "'echo' and 'logprobs' do not go together: the prompt's own are not computed."
         raise BodyError(message, "echo", "unsupported_parameter")
     new = asking.length(body, ["max_tokens"], _DEFAULT_TOKENS, limits)
+    asking.need_model(state)  # what follows is right or wrong for a model
     calls = tuple(asking.complete(body, prompt, new, told, state, limits) for prompt in _prompts(body, state, limits))
     stream, usage = asking.streamed(body)
     ids = field(body, "return_token_ids", bool, False)

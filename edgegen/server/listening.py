@@ -7,7 +7,7 @@ import errno
 import ipaddress
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
@@ -63,21 +63,42 @@ def url(listener: socket.socket) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-async def serve(app: Any, listener: socket.socket, limits: Limits, drain_s: float, started: Callable[[], None]) -> None:
-    """Serve until SIGTERM or SIGINT, then let open answers end for `drain_s` seconds. `started` is called once it answers."""
+async def serve(
+    app: Any,
+    listener: socket.socket,
+    limits: Limits,
+    drain_s: float,
+    started: Callable[[], None],
+    up: Callable[[], Awaitable[None]],
+) -> None:
+    """Serve until SIGTERM or SIGINT, then let open answers end for `drain_s` seconds. `started` is called once it answers.
+
+    The service manager is told once `up` is done. What that raises ends the server, and is raised.
+    """
     import uvicorn
 
-    from edgegen.server.notify import alive, notify
+    from edgegen.server.notify import alive, notify, starting
     from edgegen.server.protocol import connections
+
+    async def rise(server: Server) -> None:
+        try:
+            async with starting():
+                await up()
+            notify("READY=1")
+        except Exception:
+            server.should_exit = True
+            raise
 
     class Server(uvicorn.Server):
         """Tells the service manager, and who reads the log, where it stands."""
 
+        rising: asyncio.Task[None] | None = None
+
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             """Begin to answer."""
             await super().startup(sockets)
-            notify("READY=1")
             started()
+            self.rising = asyncio.create_task(rise(self))
 
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
             """Take no more calls, let the open ones end."""
@@ -91,7 +112,12 @@ async def serve(app: Any, listener: socket.socket, limits: Limits, drain_s: floa
         server_header=False, proxy_headers=False, h11_max_incomplete_event_size=limits.header_bytes,
     )  # fmt: skip
     config.timeout_keep_alive, config.timeout_graceful_shutdown = limits.idle_s, drain_s  # type: ignore[assignment] # typed int
+    server = Server(config)
     async with alive():
         # uvicorn raises the signal again once it has shut down; what is open is closed on the way out.
         with suppress(KeyboardInterrupt, asyncio.CancelledError):
-            await Server(config).serve(sockets=[listener])
+            await server.serve(sockets=[listener])
+    if server.rising is not None:
+        server.rising.cancel()
+        with suppress(asyncio.CancelledError):
+            await server.rising

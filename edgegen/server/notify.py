@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 
 _MICRO = 1e-6
+_PATIENCE_S = 20.0
 
 
 def notify(message: str, environment: Mapping[str, str] = os.environ) -> None:
@@ -29,7 +30,21 @@ async def alive(environment: Mapping[str, str] = os.environ) -> AsyncIterator[No
     """Give a sign of life twice in each period of the watchdog, as long as the event loop turns."""
     period_s = float(environment.get("WATCHDOG_USEC") or 0) * _MICRO / 2
     wanted = period_s > 0 and environment.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
-    task = asyncio.create_task(_beat(period_s, environment)) if wanted else None
+    async with _repeated("WATCHDOG=1", period_s if wanted else 0, environment):
+        yield
+
+
+@asynccontextmanager
+async def starting(environment: Mapping[str, str] = os.environ) -> AsyncIterator[None]:
+    """Ask for more time while the model is not there yet: the server answers already, and to end it would end that too."""
+    async with _repeated(f"EXTEND_TIMEOUT_USEC={round(3 * _PATIENCE_S / _MICRO)}", _PATIENCE_S, environment):
+        yield
+
+
+@asynccontextmanager
+async def _repeated(message: str, period_s: float, environment: Mapping[str, str]) -> AsyncIterator[None]:
+    """Send a message again and again; never where the period is 0."""
+    task = asyncio.create_task(_beat(message, period_s, environment)) if period_s else None
     try:
         yield
     finally:
@@ -37,7 +52,7 @@ async def alive(environment: Mapping[str, str] = os.environ) -> AsyncIterator[No
             task.cancel()
 
 
-async def _beat(period_s: float, environment: Mapping[str, str]) -> None:
+async def _beat(message: str, period_s: float, environment: Mapping[str, str]) -> None:
     while True:
-        notify("WATCHDOG=1", environment)
+        notify(message, environment)
         await asyncio.sleep(period_s)

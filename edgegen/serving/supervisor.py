@@ -85,6 +85,12 @@ class Supervisor:
                 self._fail(str(error), _end(error))
                 self._revive()
 
+    async def up(self) -> None:
+        """`start`, and wait until there is an engine that has generated. Raises what no restart cures."""
+        await self.start()
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._usable() is not None)
+
     async def explain(self, call: Explain) -> Explained:
         """A checked text; from the template where the engine is not there, dies, or does not answer in time."""
         self._refuse_if_closing()

@@ -52,7 +52,11 @@ async def _main(drain_s: float, pairs: list[str]) -> None:
     limits = Limits.parsed(pairs)
     with listening.bound("127.0.0.1", 0) as listener:
         app = make_app(Paced(), settings=Settings(limits))
-        await listening.serve(app, listener, limits, drain_s, lambda: _say(str(listener.getsockname()[1])))
+        await listening.serve(app, listener, limits, drain_s, lambda: _say(str(listener.getsockname()[1])), _up)
+
+
+async def _up() -> None:
+    """Nothing is waited for."""
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -42,13 +42,15 @@ class Running:
 
 
 @contextmanager
-def running(*options: str, key: str = "none", **environment: str) -> Iterator[Running]:
-    """A server with these options."""
+def running(*options: str, key: str = "none", wait: bool = True, **environment: str) -> Iterator[Running]:
+    """A server with these options, once it is ready; without `wait` once it listens."""
     with subprocess.Popen([*SERVE, *options], stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}) as process:
         assert process.stderr is not None
         try:
             found = next((m for line in process.stderr if (m := re.search(r"http://\S+", line))), None)
             assert found, "the server did not say where it is"
+            while wait and httpx.get(f"{found.group()}/ready", timeout=WAIT_S).status_code != 200:
+                time.sleep(0.05)
             yield Running(process, found.group(), key)
         finally:
             process.terminate()
@@ -189,6 +191,40 @@ def test_follows_the_active_pack_under_load(tmp_path: Path) -> None:
         assert {answer.status_code for answer in answers} == {200}
         names = [answer.json()["model"] for answer in answers]
         assert names == sorted(names) and http.get("/ready").json()["pack"]["label"] == "other@1"
+
+
+def test_answers_while_it_starts(tmp_path: Path) -> None:
+    """At once, and the service manager hears that it is ready when it is; here the engine is killed before."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.settimeout(WAIT_S)
+        manager.bind(str(tmp_path / "notify"))
+        with ExitStack() as stack:
+            found = stack.enter_context(running("--threads", "1", wait=False, NOTIFY_SOCKET=str(tmp_path / "notify")))
+            children = Path(f"/proc/{found.process.pid}/task/{found.process.pid}/children")
+            while not children.read_text("ascii"):
+                time.sleep(0.01)
+            os.kill(engine_of(found.process.pid), signal.SIGKILL)
+            http = stack.enter_context(httpx.Client(base_url=found.url, timeout=WAIT_S))
+            assert http.get("/health").json()["ready"] is False and http.get("/ready").json()["why"]
+            told = http.post("/v1/explanations", json={"product": "p001"}).json()
+            assert told["source"] == "template" and told["note"]
+            refused = http.post("/v1/completions", json={"prompt": "The", "n": 2, "logit_bias": {"1": 1}})
+            assert refused.status_code == 503 and refused.headers["retry-after"]
+            heard = ""
+            while heard != "READY=1":
+                heard = manager.recv(100).decode()
+                assert heard == "READY=1" or heard.startswith("EXTEND_TIMEOUT_USEC=")
+            assert http.get("/ready").status_code == 200
+            assert http.post("/v1/completions", json={"prompt": "The", "max_tokens": 1}).status_code == 200
+
+
+def test_what_cannot_be_served_ends_it(tmp_path: Path) -> None:
+    """With its one clear error and its exit code, while it listens already."""
+    damaged = packs.make(tmp_path / "pack")
+    (damaged / "model.gguf").write_bytes(b"GGUF")
+    done = subprocess.run([*SERVE, "--pack", str(damaged)], capture_output=True, text=True, timeout=WAIT_S, check=False)
+    assert done.returncode == 5 and done.stderr.count("edgegen: error:") <= 1, done.stderr
+    assert "model.gguf" in done.stderr.splitlines()[-1] and "answers" not in done.stderr
 
 
 def test_serves_until_it_is_interrupted() -> None:

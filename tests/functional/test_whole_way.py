@@ -69,6 +69,7 @@ def address(pack_folder: Path) -> Iterator[str]:
         assert server.stderr is not None
         found = next((m for line in server.stderr if (m := re.search(r"http://127\.0\.0\.1:\d+", line))), None)
         assert found, "the server did not say where it is"
+        assert any("answers" in line for line in server.stderr)
         yield found.group()
         server.terminate()
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from edgegen.commands import serve
+from edgegen.serving.launch import Policy
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 UNIT = (DEPLOY / "edgegen.service").read_text("utf-8")
@@ -30,6 +31,8 @@ def test_the_unit_starts_the_command_and_gives_it_time_to_drain() -> None:
     start = re.search(r"^ExecStart=\S+/edgegen serve (.*)$", UNIT, re.MULTILINE)
     stop = re.search(r"^TimeoutStopSec=(\d+)$", UNIT, re.MULTILINE)
     assert start and stop and options(shlex.split(start[1])).drain_s < int(stop[1])
+    begin = re.search(r"^TimeoutStartSec=(\d+)$", UNIT, re.MULTILINE)
+    assert begin and int(begin[1]) > Policy().start_s
     assert "\nType=notify\n" in UNIT and "\nWatchdogSec=" in UNIT
 
 
