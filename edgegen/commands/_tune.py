@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 _LEAST = 2  # pairs: of a single one nothing can be both learnt and held out
 _CHECKPOINTS = 10
+_STEPS = 200
 
 
 def add_lora(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +54,7 @@ def _add_tuning(parser: argparse.ArgumentParser, out: Path) -> None:
     parser.add_argument("--alpha", type=float, help="default: twice the rank")
     parser.add_argument("--dropout", type=float, default=0.05, help="default: %(default)s")
     parser.add_argument("--targets", default="c_attn,c_proj,c_fc", help="matrices with an adapter; default: %(default)s")
-    parser.add_argument("--steps", type=int, default=200, help="default: %(default)s")
+    parser.add_argument("--steps", type=int, help=f"default: {_STEPS}, or those of --options")
     parser.add_argument("--batch", type=int, default=16, help="pairs in a pass of all processes; default: %(default)s")
     parser.add_argument("--accumulate", type=int, default=1, help="passes in a step; default: %(default)s")
     parser.add_argument("--rate", type=float, default=1e-3, help="highest learning rate; default: %(default)s")
@@ -154,8 +156,16 @@ def pairs_of(args: argparse.Namespace) -> tuple[list[Pair], list[Pair]]:
 
 def options(args: argparse.Namespace) -> LoraOptions:
     """The options of an adapter: a search's, else those given. Raises OptionError, NotFoundError, DataError."""
-    found: LoraOptions = _given(args) if args.options is None else _lora().from_json(args.options)
-    return found
+    if args.options is None:
+        return _given(args)
+    found: LoraOptions = _lora().from_json(args.options)
+    return found if args.steps is None else replace(found, fit=replace(found.fit, **_paced(args, args.steps)))
+
+
+def _paced(args: argparse.Namespace, steps: int) -> dict[str, Any]:
+    """What goes with the number of steps."""
+    every = args.evaluate_every or max(1, steps // _CHECKPOINTS)
+    return {"steps": steps, "warmup": max(1, steps // 20), "save_every": every}
 
 
 def _given(args: argparse.Namespace) -> LoraOptions:
@@ -164,10 +174,9 @@ def _given(args: argparse.Namespace) -> LoraOptions:
     from edgegen.train.fit import FitOptions
 
     fit = FitOptions(
-        steps=args.steps, batch=args.batch, accumulate=args.accumulate, rate=args.rate, schedule=args.schedule, seed=args.seed,
+        batch=args.batch, accumulate=args.accumulate, rate=args.rate, schedule=args.schedule, seed=args.seed,
         adversarial=args.adversarial, strength=args.strength, mixing=args.mixing, patience=args.patience,
-        checkpointing=args.checkpointing, track=args.track, warmup=max(1, args.steps // 20),
-        save_every=args.evaluate_every or max(1, args.steps // _CHECKPOINTS),
+        checkpointing=args.checkpointing, track=args.track, **_paced(args, _STEPS if args.steps is None else args.steps),
     )  # fmt: skip
     alpha = 2.0 * args.rank if args.alpha is None else args.alpha
     found: LoraOptions = lora.LoraOptions(

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from edgegen.cli import main
+from edgegen.commands import _tune
 from edgegen.train import pairs
+from edgegen.train.fit import FitOptions
+from edgegen.train.lora import LoraOptions
 from edgegen.train.pairs import Pair
 from tests.fakes.checkpoints import PAIRS, make_checkpoint
 
@@ -33,6 +38,19 @@ def test_a_file_of_its_own_measures(base: Path, tmp_path: Path, capsys: pytest.C
     told = capsys.readouterr().err.splitlines()
     assert [line.split(":")[0] for line in told if "held out" in line] == ["step 5 of 10", "step 10 of 10"]
     assert json.loads((tmp_path / "twentieth" / "provenance.json").read_text("utf-8"))["pairs"] == 1
+
+
+def test_options_of_a_search_take_as_many_steps_as_are_asked_for(tmp_path: Path) -> None:
+    """Its own unless told otherwise; checkpoints and warm-up go with them."""
+    best = tmp_path / "best.json"
+    found = LoraOptions(rank=3, fit=FitOptions(steps=70, rate=0.02))
+    best.write_text(json.dumps({"options": asdict(found)}), "utf-8")
+    parser = argparse.ArgumentParser()
+    _tune.add_lora(parser)
+    given = ["--data", "pairs.jsonl", "--options", str(best)]
+    assert _tune.options(parser.parse_args(given)) == found
+    more = _tune.options(parser.parse_args([*given, "--steps", "400"]))
+    assert (more.rank, more.fit.rate, more.fit.steps, more.fit.save_every, more.fit.warmup) == (3, 0.02, 400, 40, 20)
 
 
 def test_one_pair_is_too_few(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
