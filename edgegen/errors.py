@@ -112,6 +112,11 @@ class BusyError(EngineError):
 class UnavailableError(EngineError):
     """The engine's process died or is starting, or there is no model at all; try again later."""
 
+    def __init__(self, message: str = "", field: str | None = None, lacks: str | None = None, *, retry_s: float = 1.0) -> None:
+        """`retry_s` is in how many seconds it may be there."""
+        super().__init__(message, field, lacks)
+        self.retry_s = retry_s
+
 
 class StorageError(EdgegenError):
     """No space left, or the target cannot be written."""

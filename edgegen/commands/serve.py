@@ -68,6 +68,7 @@ def run(args: argparse.Namespace) -> int:
     check_options(args)
     made, served = settings(args), shops(args, _shared.language(args.lang))
     logging.basicConfig(level=logging.WARNING, format="edgegen: %(message)s", stream=sys.stderr)
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # it warns of each write to a client that has left
     signal.signal(signal.SIGTERM, _interrupt)
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to open anew

@@ -16,7 +16,7 @@ from edgegen import __version__
 from edgegen.errors import EngineError
 from edgegen.server import asking, chat, chat_template, pages
 from edgegen.server.body import BodyError, ModelNotFoundError, about, field, read_body
-from edgegen.server.errors import RETRY_S
+from edgegen.server.errors import again
 from edgegen.server.generation import of_one_model
 from edgegen.server.metrics import Metrics
 from edgegen.server.settings import Limits
@@ -55,7 +55,8 @@ class About:
         del request
         state = self._service.state
         told = {"ready": state.ready, "why": state.why or None, "pack": _pack(state), "restarts": state.restarts}
-        return JSONResponse(told, 200 if state.ready else 503, None if state.ready else {"Retry-After": RETRY_S})
+        status = 200 if state.ready else 503
+        return JSONResponse(told, status, again(status, state.retry_s))
 
     async def metrics(self, request: Request) -> Response:
         """Counts and times for Prometheus."""

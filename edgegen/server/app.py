@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 
 from starlette.applications import Starlette
@@ -38,11 +39,13 @@ def make_app(
     Texts and feedback on them are kept in `store`; without one nothing is.
     """
     settings, metrics = settings or Settings(), Metrics()
-    return Starlette(
+    app = Starlette(
         routes=_routes(service, shops or {}, settings, metrics, store),
         middleware=_before(settings, metrics),
         exception_handlers=HANDLERS,
     )
+    app.state.refused = metrics.refused  # for what is refused at the connection, before there is a request
+    return app
 
 
 def _routes(
@@ -54,9 +57,6 @@ def _routes(
     completions, chat = Completions(service, limits, metrics), Chat(service, limits, metrics)
     about = About(service, limits, metrics)
 
-    async def products(request: Request) -> Response:
-        return JSONResponse(_shop(shops, request.query_params.get("lang")).to_json() | {"langs": list(shops)})
-
     return [
         Route("/v1/explanations", explanations.create, methods=["POST"]),
         Route("/v1/feedback", feedback.create, methods=["POST"]),
@@ -65,7 +65,7 @@ def _routes(
         Route("/v1/models", about.models),
         Route("/v1/models/{id:path}", about.model),
         Route("/v1/tasks", _tasks),
-        Route("/v1/products", products),
+        Route("/v1/products", _Products(shops).answer),
         Route("/tokenize", about.tokenize, methods=["POST"]),
         Route("/detokenize", about.detokenize, methods=["POST"]),
         Route("/apply-template", about.apply_template, methods=["POST"]),
@@ -89,7 +89,7 @@ def _before(settings: Settings, metrics: Metrics) -> list[Middleware]:
                 expose_headers=["x-request-id", "retry-after"],
             )
         )  # fmt: skip
-    found.append(Middleware(Guard, access=settings.access, open_calls=settings.limits.open_calls))
+    found.append(Middleware(Guard, access=settings.access, limits=settings.limits))
     return found
 
 
@@ -100,6 +100,23 @@ async def _tasks(request: Request) -> Response:
         needs = [{"section": need.label, "least": need.least, "most": need.most} for need in task.needs]
         found.append({"name": task.name, "about": task.about, "needs": needs})
     return JSONResponse({"tasks": found})
+
+
+class _Products:
+    """The served catalogues as JSON: made once, and not in the event loop, which thousands of products would keep busy."""
+
+    def __init__(self, shops: Mapping[Lang, Shop]) -> None:
+        self._shops, self._made = shops, dict[Lang, asyncio.Task[bytes]]()
+
+    async def answer(self, request: Request) -> Response:
+        """One of them."""
+        shop = _shop(self._shops, request.query_params.get("lang"))
+        if shop.lang not in self._made:
+            self._made[shop.lang] = asyncio.create_task(asyncio.to_thread(self._body, shop))
+        return Response(await asyncio.shield(self._made[shop.lang]), media_type="application/json")
+
+    def _body(self, shop: Shop) -> bytes:
+        return bytes(JSONResponse(shop.to_json() | {"langs": list(self._shops)}).body)
 
 
 def _shop(shops: Mapping[Lang, Shop], lang: str | None) -> Shop:

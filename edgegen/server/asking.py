@@ -126,7 +126,8 @@ def length(body: Mapping[str, Any], names: Sequence[str], default: int, limits: 
 def need_model(state: State) -> None:
     """Raise UnavailableError where no model can write."""
     if state.pack is None:
-        raise UnavailableError(f"There is no model to write with at the moment. {state.why or 'Start the server with a pack.'}")
+        why = state.why or "Start the server with a pack."
+        raise UnavailableError(f"There is no model to write with at the moment. {why}", retry_s=state.retry_s)
 
 
 def too_long(error: PromptTooLongError, param: str) -> BodyError:

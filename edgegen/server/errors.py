@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,11 +12,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
-from edgegen.errors import EdgegenError
+from edgegen.errors import EdgegenError, UnavailableError
 from edgegen.server.body import BodyError, code_of, told
 
-RETRY_S = "1"
-"""Seconds after which a client may try again, where waiting helps."""
 CLIENT_LEFT = 499
 """The status of a request whose client left; nobody reads it but the log."""
 _CODES = {404: "not_found", 405: "method_not_allowed"}
@@ -34,8 +33,12 @@ def error_json(message: str, status: int, code: str, param: str | None = None) -
 
 def refusal(message: str, status: int, code: str, headers: Mapping[str, str] | None = None) -> Response:
     """An error as an answer. 429 and 503 say when to come again."""
-    again = {"Retry-After": RETRY_S} if status in (429, 503) else {}
-    return JSONResponse(error_json(message, status, code), status, {**again, **(headers or {})})
+    return JSONResponse(error_json(message, status, code), status, {**again(status), **(headers or {})})
+
+
+def again(status: int, retry_s: float = 1.0) -> dict[str, str]:
+    """The header that says in how many seconds a client may try again, where waiting helps."""
+    return {"Retry-After": str(math.ceil(retry_s))} if status in (429, 503) else {}
 
 
 def as_json(error: EdgegenError) -> dict[str, Any]:
@@ -47,8 +50,8 @@ def as_json(error: EdgegenError) -> dict[str, Any]:
 def _edgegen(request: Request, error: Exception) -> Response:
     del request
     assert isinstance(error, EdgegenError)  # noqa: S101 - it is registered for these only
-    headers = {"Retry-After": RETRY_S} if error.http_status in (429, 503) else None
-    return JSONResponse(as_json(error), error.http_status, headers)
+    retry_s = error.retry_s if isinstance(error, UnavailableError) else 1.0
+    return JSONResponse(as_json(error), error.http_status, again(error.http_status, retry_s))
 
 
 def _http(request: Request, error: Exception) -> Response:

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from edgegen.server.errors import refusal
-from edgegen.server.settings import Access
+from edgegen.server.settings import Access, Limits
 
 PUBLIC = frozenset({"/health", "/ready", "/docs", "/openapi.json"})
 """Paths that need no key: they tell nothing but whether the server works, and what can be looked up anyway."""
@@ -23,9 +23,9 @@ PUBLIC = frozenset({"/health", "/ready", "/docs", "/openapi.json"})
 class Guard:
     """Refuses before any route sees the request."""
 
-    def __init__(self, app: ASGIApp, access: Access, open_calls: int) -> None:
-        """`open_calls` is how many calls with a body may be open at once."""
-        self._app, self._access, self._most, self._open = app, access, open_calls, 0
+    def __init__(self, app: ASGIApp, access: Access, limits: Limits) -> None:
+        """Of the limits, `open_calls` and `header_bytes` are watched over here."""
+        self._app, self._access, self._limits, self._open = app, access, limits, 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse or pass on."""
@@ -34,6 +34,7 @@ class Guard:
             return
         refused = self._refused(scope)
         if refused is not None:
+            scope["edgegen.refused"] = True
             await refused(scope, receive, send)
             return
         counts = scope["method"] == "POST"
@@ -46,6 +47,9 @@ class Guard:
     def _refused(self, scope: Scope) -> Response | None:
         headers = Headers(scope=scope)
         host, origin = headers.get("host", "").lower(), headers.get("origin")
+        if _size(scope) > self._limits.header_bytes:
+            # What comes bit by bit is refused by the connection; this came in one go.
+            return refusal(f"The request's head is longer than {self._limits.header_bytes} bytes.", 431, "head")
         if not self._known_host(host):
             return refusal("This server is not called by that name. Start it with --allow-host NAME to add one.", 400, "host")
         if origin is not None and not (self._access.lets(origin) or _same(origin, host)):
@@ -55,7 +59,7 @@ class Guard:
             if scope["edgegen.key"] is None:
                 message = "No valid key. Send one as `Authorization: Bearer ...`; `edgegen key add` makes them."
                 return refusal(message, 401, "invalid_api_key", {"WWW-Authenticate": "Bearer"})
-        if scope["method"] == "POST" and self._open >= self._most:
+        if scope["method"] == "POST" and self._open >= self._limits.open_calls:
             return refusal(f"{self._open} calls are open already. Try again in a few seconds.", 429, "busy")
         return None
 
@@ -66,6 +70,12 @@ class Guard:
         with suppress(ValueError):
             return self._access.addresses and bool(ipaddress.ip_address(name))
         return False
+
+
+def _size(scope: Scope) -> int:
+    """Bytes of a request's head, but for a few."""
+    lines = [(scope["raw_path"], scope["query_string"]), *scope["headers"]]
+    return sum(len(name) + len(value) + len(": \r\n") for name, value in lines)
 
 
 def _name(host: str) -> str:

@@ -108,8 +108,8 @@ async def serve(
                 LOG.warning("%d calls were cut off: they did not end within %g s", cut, drain_s)
 
     config = uvicorn.Config(
-        app, http=connections(limits), ws="none", lifespan="off", log_config=None, log_level="critical", access_log=False,
-        server_header=False, proxy_headers=False, h11_max_incomplete_event_size=limits.header_bytes,
+        app, http=connections(limits, app.state.refused), ws="none", lifespan="off", log_config=None, log_level="critical",
+        access_log=False, server_header=False, proxy_headers=False, h11_max_incomplete_event_size=limits.header_bytes,
     )  # fmt: skip
     config.timeout_keep_alive, config.timeout_graceful_shutdown = limits.idle_s, drain_s  # type: ignore[assignment] # typed int
     server = Server(config)

@@ -14,6 +14,38 @@ from edgegen.serving.calls import Explained, State
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
+_REFUSALS = (401, 403, 408, 413, 429, 503)
+_ABOUT: Mapping[str, str] = {
+    "ready": "Whether the model answers",
+    "engine_up": "Whether the engine's process answers",
+    "engine_pid": "The engine's process, 0 without one",
+    "engine_restarts_total": "Times the engine was started again after it died",
+    "engine_deaths_total": "Engines that died, also while they started or after they were replaced",
+    "explanations_without_engine_total": "Explanations from templates because the engine did not answer",
+    "pack_switches_total": "Times another pack was taken, or the same one opened anew",
+    "pack_switches_failed_total": "Packs that could not be taken",
+    "explanations_waiting": "Explanations that wait for a thread of the engine's process",
+    "explanations_running": "Explanations under way in the engine's process",
+    "jobs_waiting": "Texts and their candidates that wait for room in the cache",
+    "jobs_running": "Texts and their candidates that are written",
+    "sequences": "Candidates that there is room for",
+    "sequences_in_use": "Candidates that are written, and prompts that are kept",
+    "cells": "Tokens that the cache has room for",
+    "cells_in_use": "Tokens that the cache is held for",
+    "prompts_kept": "Prompts that are kept for others that begin so",
+    "threads": "Threads that the next step uses",
+    "batch_tokens": "Tokens of the last step",
+    "steps_total": "Steps of the engine",
+    "step_seconds_total": "Seconds that the steps took",
+    "tokens_decoded_total": "Tokens decoded, of prompts, texts and drafts",
+    "tokens_written_total": "Tokens written",
+    "prompt_tokens_total": "Tokens of prompts",
+    "prompt_tokens_reused_total": "Of these, tokens that were in the cache already",
+    "tokens_drafted_total": "Tokens guessed ahead",
+    "tokens_accepted_total": "Of these, tokens that were right",
+}
+"""What the figures are; the names of the rest say it."""
+
 
 class Metrics:
     """One application's metrics, in a registry of their own."""
@@ -37,12 +69,16 @@ class Metrics:
         for kind in ("prompt", "reused", "completion"):
             self._tokens.labels(kind)
 
-    def request(self, route: str, status: int, seconds: float) -> None:
-        """A request has ended."""
+    def request(self, route: str, status: int, seconds: float, *, refused: bool = False) -> None:
+        """A request has ended; `refused` where no route saw it."""
         self._requests.labels(route, str(status)).inc()
         self._seconds.labels(route).observe(seconds)
-        if status in (401, 403, 408, 413, 429, 503):
-            self._rejections.labels(str(status)).inc()
+        if refused or status in _REFUSALS:
+            self.refused(status)
+
+    def refused(self, status: int) -> None:
+        """A request was refused."""
+        self._rejections.labels(str(status)).inc()
 
     def explained(self, answer: Explained) -> None:
         """A text has been made."""
@@ -77,6 +113,6 @@ class _Now:
     def collect(self) -> Iterable[Metric]:
         """Each figure as a metric."""
         for name, value in self._figures.items():
-            about = name.removesuffix("_total").replace("_", " ")
+            about = _ABOUT.get(name) or name.removesuffix("_total").replace("_", " ").capitalize()
             kind = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
-            yield kind(f"edgegen_{name}", f"The engine's: {about}", value=value)
+            yield kind(f"edgegen_{name}", about, value=value)

@@ -7,25 +7,30 @@ cannot be sent ends its call, as a client that leaves does.
 from __future__ import annotations
 
 import asyncio
+import json
+import sys
+from collections.abc import Callable
 from functools import partial
+from http import HTTPStatus
 from typing import Any
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from edgegen.server.errors import again, error_json
 from edgegen.server.settings import Limits
 
-_FULL = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+_TOO_LONG = 431
 _GRACE_S = 1.0  # the route that reads the body answers first
 
 
 class Connection(H11Protocol):
     """uvicorn's HTTP/1.1 connection with clocks."""
 
-    def __init__(self, *args: Any, limits: Limits, **more: Any) -> None:
-        """`limits` say how long each thing may take."""
+    def __init__(self, *args: Any, limits: Limits, refused: Callable[[int], None], **more: Any) -> None:
+        """`limits` say how long each thing may take; `refused` is told the status of what no application sees."""
         super().__init__(*args, **more)
-        self._limits = limits
+        self._limits, self._refused = limits, refused
         self._receiving: asyncio.TimerHandle | None = None
         self._sending: asyncio.TimerHandle | None = None
 
@@ -33,8 +38,7 @@ class Connection(H11Protocol):
         """Begin to wait for a request."""
         super().connection_made(transport)
         if len(self.connections) > self._limits.connections:
-            transport.write(_FULL)
-            transport.close()
+            self._refuse(503, f"{self._limits.connections} connections are open already. Try again in a few seconds.", "busy")
             return
         self._watch_receiving()
 
@@ -42,6 +46,27 @@ class Connection(H11Protocol):
         """Take in what came, and look whether a request is whole."""
         super().data_received(data)
         self._watch_receiving()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse a head that cannot be read."""
+        del msg
+        error = sys.exception()
+        if isinstance(error, h11.RemoteProtocolError) and error.error_status_hint == _TOO_LONG:
+            self._refuse(_TOO_LONG, f"The request's head is longer than {self._limits.header_bytes} bytes.", "head")
+        else:
+            self._refuse(400, "The request cannot be read. Send HTTP/1.1.", "head")
+
+    def _refuse(self, status: int, message: str, code: str) -> None:
+        """Answer in the shape of all errors, unless another answer has begun, and close."""
+        self._refused(status)
+        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            self.transport.close()
+            return
+        body = json.dumps(error_json(message, status, code)).encode()
+        headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), "Connection": "close", **again(status)}
+        head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        self.transport.write(f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n{head}\r\n".encode() + body)
+        self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the clocks."""
@@ -84,9 +109,9 @@ class Connection(H11Protocol):
             self._receiving = self.loop.call_later(self._limits.receive_s + _GRACE_S, self.transport.abort)
 
 
-def connections(limits: Limits) -> Any:
+def connections(limits: Limits, refused: Callable[[int], None]) -> Any:
     """What uvicorn makes a connection of."""
-    return partial(Connection, limits=limits)
+    return partial(Connection, limits=limits, refused=refused)
 
 
 def _stop(clock: asyncio.TimerHandle | None) -> None:

@@ -48,7 +48,7 @@ class Watch:
         seconds = time.perf_counter() - seen.started
         status = seen.status if seen.whole else CLIENT_LEFT
         route = getattr(scope.get("route"), "path", "none")
-        self._metrics.request(route, status, seconds)
+        self._metrics.request(route, status, seconds, refused=scope.get("edgegen.refused", False))
         if self._settings.access_log:
             _say(json.dumps(self._line(scope, seen, status, seconds), ensure_ascii=False))
 

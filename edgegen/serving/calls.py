@@ -153,6 +153,9 @@ class State:
     setting: str = ""
     """The setting of llama.cpp in use, in words."""
 
+    retry_s: float = 1.0
+    """In how many seconds it may be ready, where it is not."""
+
     @property
     def writer(self) -> tuple[Any, ...]:
         """What decides on a text besides the call. Where it is equal, ids mean the same tokens, and a seed the same text."""

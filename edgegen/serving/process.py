@@ -50,6 +50,8 @@ class End:
     """Native code was at fault: the setting is not taken again."""
     hung: bool = False
     """It was ended because it made no step: what it was asked may have been the reason."""
+    wanted: bool = False
+    """Nobody needed it any more."""
 
 
 class Process(asyncio.Protocol):
@@ -175,6 +177,7 @@ class Process(asyncio.Protocol):
         if self._open:
             await self.kill(f"its calls were not over after {limit_s:g} s")
         elif self._transport is not None:
+            self._end = self._end or (End("it was not needed any more", wanted=True) if self.alive else None)
             self._transport.close()
         await self.ended()
 

@@ -24,6 +24,7 @@ from edgegen.serving.templates import explained
 
 LOG = logging.getLogger(__name__)
 _FIGURES_S = 2.0  # for the engine to tell its figures
+_START_S = 2.0  # that a start may take, until one is known
 _HOPELESS = (PackError, NotFoundError, UsageError, MissingExtraError)
 """What no restart cures."""
 
@@ -49,6 +50,7 @@ class Supervisor:
         self._tasks: set[asyncio.Task[None]] = set()
         self._processes: set[Process] = set()
         self._closing = False
+        self._next_s, self._took_s = 0.0, _START_S
         self._deaths, self._caution, self._since_s = 0, 0, 0.0
         self._faulted: tuple[int, ...] = ()
         self.counts = Counter[str](dict.fromkeys(_COUNTS, 0))
@@ -60,7 +62,11 @@ class Supervisor:
         if process is not None and not self._closing:
             return replace(process.state, restarts=restarts)
         pid = process.state.pid if (process := self._current) and process.alive else None
-        return replace(self._known, ready=False, why=self._why(), restarts=restarts, pid=pid)
+        return replace(self._known, ready=False, why=self._why(), restarts=restarts, pid=pid, retry_s=self._retry_s())
+
+    def _retry_s(self) -> float:
+        """In how many seconds the next process may be there: after the pause, and what the last one took to start."""
+        return max(self._next_s - asyncio.get_running_loop().time(), 1.0)
 
     def _usable(self) -> Process | None:
         process = self._current
@@ -180,7 +186,7 @@ class Supervisor:
             raise self._unavailable()
 
     def _unavailable(self) -> UnavailableError:
-        return UnavailableError(f"{self._why()}. Try again in a few seconds.")
+        return UnavailableError(f"{self._why()}. Try again in a few seconds.", retry_s=self._retry_s())
 
     async def switch(self, pack: str | PathLike[str] | None = None) -> None:
         """Serve another pack from now on: what is open ends with the old one, what comes goes to the new one.
@@ -209,6 +215,8 @@ class Supervisor:
 
     async def _install(self, launch: Launch) -> None:
         """Start a process, make it the current one once it is ready, and let the one before finish. Raises why it cannot."""
+        began = asyncio.get_running_loop().time()
+        self._next_s = began + self._took_s
         start = asyncio.create_task(Process.start(launch, self._policy, self._command))
         self._starts.add(start)
         start.add_done_callback(self._starts.discard)
@@ -224,6 +232,7 @@ class Supervisor:
         self._run(self._mourn(process))
         old, self._current = self._current, process
         self._known, self._since_s = process.state, asyncio.get_running_loop().time()
+        self._took_s = self._since_s - began
         self._caution = process.state.caution
         # What has worked is what comes back, whichever pack is active by then.
         path = (process.state.pack or {}).get("path")
@@ -237,7 +246,12 @@ class Supervisor:
         """When a process ends that was the current one: say so, and start the next."""
         end = await process.ended()
         self._processes.discard(process)
-        if process is not self._current or self._closing:
+        if self._closing:
+            return
+        if process is not self._current:
+            if not end.wanted:
+                self.counts["engine_deaths_total"] += 1
+                LOG.error("the engine that was replaced died, its calls end with an error: %s", end.why)
             return
         self._current = None
         if asyncio.get_running_loop().time() - self._since_s >= self._policy.good_s:
@@ -251,6 +265,7 @@ class Supervisor:
         Nor does a hang: what is asked may make a process hang, and must not cost the machine its best setting.
         """
         self._deaths += 1
+        self._next_s = asyncio.get_running_loop().time() + self._policy.pause_s(self._deaths) + self._took_s
         self._faulted += (self._caution,) * end.fault
         self._caution += end.crashed
         self.counts["engine_deaths_total"] += 1
@@ -272,7 +287,7 @@ class Supervisor:
                 self._fail(str(error), _end(error))
             else:
                 self.counts["engine_restarts_total"] += 1
-                LOG.warning("the engine is back after %d deaths: %s", self._deaths, self._known.setting)
+                LOG.warning("the engine is back at attempt %d: %s", self._deaths, self._known.setting)
                 return
 
     async def drain(self, limit_s: float) -> None:

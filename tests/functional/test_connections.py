@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -110,10 +111,29 @@ def test_requests_that_come_too_slowly(server: Served) -> None:
 
 
 def test_a_head_that_is_too_long_is_refused(server: Served) -> None:
-    """Before any route sees it."""
+    """Before any route sees it, whether it comes bit by bit or in one go; counted, and in the shape of all errors."""
+    for end, size in ((b"", 4000), (b"\r\n\r\n", 2000), (b"\r\n\r\n", 40_000)):
+        with server.connect() as link:
+            link.sendall(b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nX: " + b"x" * size + end)
+            head, _, body = rest(link).partition(b"\r\n\r\n")
+        assert head[:12] == b"HTTP/1.1 431" and json.loads(body)["error"]["code"] == "head", (end, size)
+    assert refused(server, 431) == 3
+
+
+def test_a_head_that_is_no_http_is_refused(server: Served) -> None:
+    """In the shape of all errors."""
     with server.connect() as link:
-        link.sendall(b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\nX: " + b"x" * 4000)
-        assert rest(link)[:12] == b"HTTP/1.1 400"
+        link.sendall(b"\x16\x03\x01garbage\r\n\r\n")
+        head, _, body = rest(link).partition(b"\r\n\r\n")
+    assert head[:12] == b"HTTP/1.1 400" and b"application/json" in head
+    assert json.loads(body)["error"]["type"] == "invalid_request_error" and refused(server, 400) == 1
+
+
+def refused(server: Served, status: int) -> float:
+    """How many requests were refused with a status."""
+    text = httpx.get(f"http://127.0.0.1:{server.port}/metrics").text
+    found = re.search(rf'^edgegen_rejections_total{{status="{status}"}} (\S+)$', text, re.MULTILINE)
+    return float(found[1]) if found else 0.0
 
 
 def test_idle_connections_are_closed(server: Served) -> None:
@@ -126,11 +146,14 @@ def test_idle_connections_are_closed(server: Served) -> None:
 def test_too_many_connections_are_refused(server: Served) -> None:
     """With 503 and when to come again; the others go on."""
     links = [server.connect() for _ in range(8)]
-    found = [rest(link)[:12] for link in links]
-    assert found.count(b"HTTP/1.1 503") >= 1 and found[0] == b""
+    found = [rest(link) for link in links]
+    full = [answer for answer in found if answer.startswith(b"HTTP/1.1 503")]
+    assert full and found[0] == b"" and b"\r\nRetry-After: 1\r\n" in full[0]
+    assert json.loads(full[0].partition(b"\r\n\r\n")[2])["error"]["code"] == "busy"
     for link in links:
         link.close()
     assert httpx.get(f"http://127.0.0.1:{server.port}/health").status_code == 200
+    assert refused(server, 503) == len(full)
 
 
 def test_stopping_lets_open_answers_end() -> None:

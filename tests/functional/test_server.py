@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,33 @@ async def test_health_tasks_and_products() -> None:
     assert first["id"] == "p001" and price == {"key": "price", "label": "price", "text": "$89"}
     assert (await get("/v1/products?lang=zh")).json()["products"][0]["facts"][0]["label"] == "名称"
     assert (await get("/v1/products?lang=fr")).status_code == 404
+
+
+async def test_a_catalogue_is_made_into_json_once_and_not_in_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands of products would keep it busy for seconds, each time."""
+    threads = list[int]()
+
+    def to_json(shop: Shop) -> dict[str, Any]:
+        threads.append(threading.get_ident())
+        return {"lang": shop.lang}
+
+    monkeypatch.setattr(Shop, "to_json", to_json)
+    async with server(None) as http:
+        found = await asyncio.gather(*(http.get(f"/v1/products?lang={lang}") for lang in ("en", "zh", "en")))
+        found.append(await http.get("/v1/products"))
+    assert [one.json()["lang"] for one in found] == ["en", "zh", "en", "en"]
+    assert len(threads) == 2 and threading.get_ident() not in threads
+
+
+async def test_refusals_are_counted_and_figures_say_what_they_are() -> None:
+    """Also those of names that are not the server's, which are a 400 like errors of a call."""
+    async with server(scripted("x"), Settings(Limits(header_bytes=500))) as http:
+        await http.get("/health", headers={"host": "evil.example"})
+        await http.post("/v1/completions", json={"prompt": ""})
+        assert (await http.get("/health", headers={"x-long": "x" * 500})).status_code == 431
+        text = (await http.get("/metrics")).text
+    assert 'edgegen_rejections_total{status="400"} 1.0' in text and 'edgegen_rejections_total{status="431"} 1.0' in text
+    assert "# HELP edgegen_ready Whether the model answers\n" in text and "# HELP edgegen_cells_in_use Tokens that" in text
 
 
 async def test_ready_tells_the_truth() -> None:

@@ -386,6 +386,37 @@ async def test_switches_packs_under_load_without_a_call_dropped_or_mixed() -> No
                 await asyncio.sleep(0.01)
 
 
+async def test_says_in_how_many_seconds_it_may_be_back() -> None:
+    """After the pause and a start, and never less than one."""
+    async with supervised(policy=replace(QUICK, first_pause_s=20, most_pause_s=20)) as supervisor:
+        assert supervisor.state.retry_s == 1
+        os.kill(supervisor.state.pid or 0, signal.SIGKILL)
+        async with asyncio.timeout(WAIT_S):
+            while supervisor.state.ready or "SIGKILL" not in supervisor.state.why:
+                await asyncio.sleep(0.01)
+        assert supervisor.state.retry_s > 15
+        with pytest.raises(UnavailableError) as refused:
+            await text(supervisor)
+        assert refused.value.retry_s > 15
+
+
+async def test_a_replaced_process_that_dies_is_counted_and_one_that_ends_is_not(caplog: pytest.LogCaptureFixture) -> None:
+    """The one that serves is not touched."""
+    async with supervised("hang", replace(QUICK, stuck_s=WAIT_S, hang_s=2 * WAIT_S)) as supervisor:
+        old, waiting = supervisor.state.pid, asyncio.create_task(text(supervisor))
+        await asyncio.sleep(0.01)
+        await supervisor.switch("second")
+        os.kill(old or 0, signal.SIGABRT)
+        with pytest.raises(EngineError):
+            await waiting
+        await supervisor.switch("steady")
+        async with asyncio.timeout(WAIT_S):
+            while len(children()) > 1 or len(supervisor._processes) > 1:
+                await asyncio.sleep(0.01)
+        assert (await supervisor.figures())["engine_deaths_total"] == 1 and supervisor.state.ready
+    assert "was replaced died" in caplog.text and "SIGABRT" in caplog.text
+
+
 @pytest.mark.parametrize("pack", ["bad", "crash", "slow", "nowhere"])
 async def test_a_bad_pack_leaves_the_old_one_serving(pack: str) -> None:
     """Whatever is wrong with it; the reason is raised."""
