@@ -32,6 +32,8 @@ if TYPE_CHECKING:  # templates alone need no numpy
 _INSTANT_S = 1e-3
 _PLANS = 4
 """Choices of facts to try before the template is used."""
+_WARMEST = 1.0
+"""Temperature that facts which are tried again do not exceed."""
 _FORCED, _FORCED_SLOT = -6.0, -4.5
 """Log-probability of a token, and of a slot, that the mask forced on the model: from there on the text is off its course."""
 _UNLIKELY = -1.5
@@ -171,13 +173,13 @@ class Explainer:
         note, rejected, timings, counts = None, list[Rejected](), dict[str, float](), Counter[str]()
         found: list[list[Segment] | None] = []
         chosen: tuple[list[Segment], Source, tuple[Claim, ...]] | None = None
-        for prompt, seed in _prompts(request, task, options):
+        for prompt, own in _prompts(request, task, options):
             if _bare(request):
                 note = "Only a name is known, and no text of the training tells of so little; the text comes from the template."
                 break
             left = max(options.deadline_s - (time.perf_counter() - started), _INSTANT_S)
             try:
-                found, spent, counted = self._candidates(prompt, task, replace(options, seed=seed, deadline_s=left), submit)
+                found, spent, counted = self._candidates(prompt, task, replace(own, deadline_s=left), submit)
             except (BusyError, PromptTooLongError, EngineError) as error:
                 note = str(error)
                 break
@@ -249,21 +251,23 @@ def _bare(request: Request) -> bool:
     return all(fact.key == "name" for section in request.sections for fact in section)
 
 
-def _prompts(request: Request, task: Task, options: ExplainOptions) -> Iterator[tuple[Prompt, int]]:
-    """The prompts for a request, one after the other, each with the seed of its candidates: all of it for a task that chooses,
-    else this seed's choices of facts.
+def _prompts(request: Request, task: Task, options: ExplainOptions) -> Iterator[tuple[Prompt, ExplainOptions]]:
+    """The prompts for a request, one after the other, each with the options of its candidates: all of it for a task that
+    chooses, else this seed's choices of facts.
 
-    Some choices no text of the training tells, and the model cannot either; another will do. One that comes again gets other
-    candidates.
+    Some choices no text of the training tells, and the model cannot either; another will do. One that comes again gets another
+    seed and is drawn more freely: what failed once would fail again.
     """
     if task.choices:
-        yield task.prompt(request), options.seed
+        yield task.prompt(request), options
         return
     task.check(request)
+    usual = task.temperature if options.temperature is None else options.temperature
     rng, tried = Random(f"{options.seed}/{request}"), Counter[selection.Plan]()
     for _ in range(_PLANS if options.rewrite else 1):
         plan = selection.choose(request, task, rng)
-        yield selection.prompt(request, plan), options.seed + tried[plan]
+        warmth = max(usual, min(_WARMEST, usual * (1 + tried[plan])))
+        yield selection.prompt(request, plan), replace(options, seed=options.seed + tried[plan], temperature=warmth)
         tried[plan] += 1
 
 

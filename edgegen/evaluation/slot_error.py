@@ -4,7 +4,8 @@
 
 over all texts, counted by the exact value as it is read, in any case of letters. Source: Wen et al., "Semantically
 Conditioned LSTM-based Natural Language Generation for Spoken Dialogue Systems", 2015, section 4.1 (p and q there), and RNNLG,
-its code. Flags and ratings of aspects have no value that can be matched; they count as shown where a claim rests on them.
+its code. Flags and ratings of aspects have no value that can be matched; they count as shown where a claim rests on them. A
+lone letter (eco rating `a`) is counted by its slots, since an article reads the same.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from edgegen.slots import Slot
 Asked = Sequence[tuple[int, Fact]]
 """Facts that a text was to show, each with the index of its section."""
 _BY_CLAIM = frozenset({Kind.FLAG, Kind.ASPECT})
+_LETTER = re.compile("[a-z]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,9 @@ def errors(told: Told, asked: Asked, lang: Lang, *, own: bool = True) -> SlotErr
     for i, fact in asked:
         if fact.kind not in _BY_CLAIM:
             wanted.setdefault(locale.value_text(fact, lang).casefold(), []).append((i, fact))
-    counts = occurrences(told.text, list(wanted))
+    letters = {value for value in wanted if _LETTER.fullmatch(value)}
+    counts = occurrences(told.text, [value for value in wanted if value not in letters])
+    counts.update(slot.text.casefold() for slot in _values(told) if slot.text.casefold() in letters)
     for value, facts in wanted.items():
         gone = [fact for i, fact in facts[counts[value] :] if (i, fact.key) not in shown]
         missing += [f"{fact.key}: {locale.value_text(fact, lang)}" for fact in gone]
@@ -75,5 +79,8 @@ def _alone(value: str) -> str:
 
 def _strangers(told: Told, wanted: dict[str, list[tuple[int, Fact]]]) -> list[Slot]:
     """Values that nobody asked for: known of texts that were written with slots."""
-    values = [segment for segment in told.segments if isinstance(segment, Slot) and segment.part == "value"]
-    return [slot for slot in values if slot.fact.kind not in _BY_CLAIM and slot.text.casefold() not in wanted]
+    return [slot for slot in _values(told) if slot.fact.kind not in _BY_CLAIM and slot.text.casefold() not in wanted]
+
+
+def _values(told: Told) -> list[Slot]:
+    return [segment for segment in told.segments if isinstance(segment, Slot) and segment.part == "value"]

@@ -56,5 +56,6 @@ TASK = _Tell(
     in_order=True,
     max_new_tokens=160,
     max_sentences=8,
+    temperature=0.25,
     own=True,
 )

@@ -12,6 +12,7 @@ import pytest
 from edgegen import scores
 from edgegen.domain import Fact, Kind, Request, Section
 from edgegen.engine.loop import Engine, Generation, Job
+from edgegen.engine.worker import Timings
 from edgegen.evaluate import Case, evaluate
 from edgegen.evaluation import measures
 from edgegen.evaluation.cases import Reference, merged
@@ -100,17 +101,20 @@ def test_a_slot_that_cannot_stand_there_is_drawn_again() -> None:
 
 
 def test_facts_that_come_again_get_other_candidates() -> None:
-    """A meaning representation leaves nothing to choose: the same facts with the same seed would fail again."""
+    """A meaning representation leaves nothing to choose: the same facts, drawn in the same way, would fail again."""
     asked = Request("tell", "en", request("Tray").sections)
-    seeds: list[int] = []
-    with Engine(lambda: FakeBackend(scripted("<|v1|> is waterproof and costs <|v4|>."))) as engine:
+    tried: list[tuple[int, float]] = []
 
-        def submit(job: Job) -> Future[Generation]:
-            seeds.append(job.options.seed)
-            return engine.submit(job)
+    def submit(job: Job) -> Future[Generation]:
+        """Note the job; nothing that can be used is written."""
+        tried.append((job.options.seed, job.options.temperature))
+        done: Future[Generation] = Future()
+        done.set_result(Generation([], Timings(0.0, 0.0, None, 0.0, 0)))
+        return done
 
-        answer = Explainer(engine).explain(asked, ExplainOptions(n=1, seed=5, temperature=0), submit)
-    assert answer.source == "template" and seeds == [5, 6, 7, 8]
+    with Engine(lambda: FakeBackend(scripted(""))) as engine:
+        answer = Explainer(engine).explain(asked, ExplainOptions(n=1, seed=5, temperature=0.4), submit)
+    assert answer.source == "template" and tried == [(5, 0.4), (6, 0.8), (7, 1.0), (8, 1.0)]
 
 
 @pytest.mark.parametrize(

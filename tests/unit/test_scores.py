@@ -79,6 +79,16 @@ def test_a_flag_is_told_by_a_claim() -> None:
     assert slot_error.errors(text("It is light."), asked, "en").missing == ("is_heavy: heavy",)
 
 
+@pytest.mark.parametrize(("said", "missing"), [("<|v1|> is a tray of grade <|v79|>.", 0), ("<|v1|> is a tray.", 1)])
+def test_an_article_is_no_value(said: str, missing: int) -> None:
+    """A grade `a` is told by its slot: no article adds to it or stands for it."""
+    grade = Fact("grade", "a", Kind.PHRASE, label="grade")
+    asked = Request("reason", "en", (Section("item", (NAME, grade)),))
+    (own,) = references(Case(asked, (Reference(said),)))
+    found = slot_error.errors(own, [(0, NAME), (0, grade)], "en")
+    assert (len(found.missing), found.redundant) == (missing, ())
+
+
 def test_a_strangers_value_is_redundant() -> None:
     """The constant baseline shows the first product's values for every product."""
     other = Request("reason", "en", (Section("item", (Fact("name", "Cup", Kind.TEXT), PRICE)),))
