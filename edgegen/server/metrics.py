@@ -15,6 +15,7 @@ from edgegen.serving.calls import Explained, State
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 _REFUSALS = (401, 403, 408, 413, 429, 503)
+_PROBE = "/ready"  # says with its status whether there is an engine; nobody is refused
 _ABOUT: Mapping[str, str] = {
     "ready": "Whether the model answers",
     "engine_up": "Whether the engine's process answers",
@@ -73,7 +74,7 @@ class Metrics:
         """A request has ended; `refused` where no route saw it."""
         self._requests.labels(route, str(status)).inc()
         self._seconds.labels(route).observe(seconds)
-        if refused or status in _REFUSALS:
+        if refused or (status in _REFUSALS and route != _PROBE):
             self.refused(status)
 
     def refused(self, status: int) -> None:

@@ -85,6 +85,7 @@ async def test_ready_tells_the_truth() -> None:
         assert answer.json()["why"] == "The engine died and starts again." and answer.json()["restarts"] == 2
         assert (await http.get("/health")).status_code == 200
         assert "edgegen_ready 0.0\n" in (await http.get("/metrics")).text
+        assert "edgegen_rejections_total{" not in (await http.get("/metrics")).text  # to be asked refuses nobody
     async with server(scripted("x"), pack={"name": "tiny", "label": "tiny@1", "path": "/srv/packs/tiny"}) as http:
         for path in ("/ready", "/health", "/v1/models"):
             answer = await http.get(path)
