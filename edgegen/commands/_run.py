@@ -142,7 +142,7 @@ def _tuning(run: _Run) -> Stage:
         losses = [entry["eval_loss"] for entry in _tune.tuned(args, progress).log if "eval_loss" in entry]
         return f"loss {losses[-1]:.4f} on pairs held out" if losses else "no pairs were held out"
 
-    return run.stage("tune", args, own, [run.merged], work)
+    return run.stage("tune", args, {*own, "track"}, [run.merged], work)  # where losses go makes no other run
 
 
 def _evaluating(run: _Run) -> Stage:

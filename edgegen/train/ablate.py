@@ -31,6 +31,7 @@ from edgegen.train.pairs import Pair
 
 USUAL, REPORT = "usual", "report.json"
 _LOSSES = "losses.json"
+_TRUTHS = {"true": True, "false": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,9 @@ def _value(name: str, text: str, like: Any) -> Any:
     if isinstance(like, tuple):
         return tuple(text.split("+"))
     if isinstance(like, bool):
-        return text == "true"
+        if text not in _TRUTHS:
+            raise OptionError(f"{name} must be true or false, got {text!r}")
+        return _TRUTHS[text]
     try:
         return type(like)(text)
     except ValueError:

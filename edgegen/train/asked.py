@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 
+from convert.output import whole
 from edgegen.train.endpoint import Endpoint, EndpointOptions
 
 SEED_STEP = 1_000_000
@@ -96,5 +97,6 @@ def read(path: Path) -> list[dict[str, Any]]:
         kept.append(line)
         rows.append(row)
     if len(kept) < len(lines):
-        path.write_text("".join(kept), "utf-8")
+        with whole(path) as part:
+            part.write_text("".join(kept), "utf-8")
     return rows

@@ -26,9 +26,9 @@ from edgegen.serving.supervisor import Supervisor
 from edgegen.serving.templates import TemplateService
 from edgegen.serving.watch import Watch, following
 from tests.fakes import packs
+from tests.fakes.supervised import ASKED, WAIT_S, long, ready, text
 from tests.fakes.tiny_gguf import write_tiny_gguf
 from tests.functional.test_local import collect
-from tests.functional.test_supervisor import ASKED, WAIT_S, long, ready, text
 
 
 @pytest.fixture

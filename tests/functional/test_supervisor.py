@@ -5,80 +5,30 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
-import threading
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
-from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
-from edgegen.domain import Fact, Kind, Request, Section
-from edgegen.engine.options import SamplingOptions
-from edgegen.errors import BusyError, EngineError, GrammarError, NotFoundError, PackError, UnavailableError, UsageError
+from edgegen.errors import BusyError, EngineError, GrammarError, PackError, UnavailableError, UsageError
 from edgegen.explain import ExplainOptions
 from edgegen.hardware import Setting
-from edgegen.serving.calls import Complete, Ended, Explain, Explained, Part, Written
-from edgegen.serving.launch import Launch, Policy
+from edgegen.serving.calls import Complete, Explain, Part, Written
+from edgegen.serving.launch import Launch
 from edgegen.serving.supervisor import Supervisor
-
-COMMAND = (sys.executable, "-m", "tests.fakes.child")
-QUICK = Policy(start_s=60, first_pause_s=0.01, most_pause_s=0.1, tick_s=0.05)
-WAIT_S = 60
-DESK = (Fact("name", "Oak desk", Kind.TEXT), Fact("price", Decimal(120), Kind.MONEY, currency="USD"))
-ASKED = Request("reason", "en", (Section("item", DESK),))
-GREEDY = SamplingOptions(temperature=0, max_new_tokens=24)
-
-
-@asynccontextmanager
-async def supervised(pack: str = "steady", policy: Policy = QUICK) -> AsyncIterator[Supervisor]:
-    """A supervisor over a fake that has started; at the end, nothing of it is left."""
-    handles, threads = handle_count(), threading.active_count()
-    supervisor = Supervisor(Launch(pack=pack), policy, COMMAND)
-    try:
-        await asyncio.wait_for(supervisor.start(), WAIT_S)
-        yield supervisor
-    finally:
-        await asyncio.wait_for(supervisor.drain(1), WAIT_S)
-        assert not children(), "a process is left"
-        await asyncio.get_running_loop().shutdown_default_executor()
-        assert handle_count() <= handles and threading.active_count() <= threads
-
-
-def handle_count() -> int:
-    """Files and sockets that are open."""
-    return sum(1 for _ in Path("/proc/self/fd").iterdir())
-
-
-def children() -> list[int]:
-    """The processes that this one started and that are there, zombies too."""
-    return [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text("ascii").split()]
-
-
-async def ready(supervisor: Supervisor, restarts: int = 0) -> None:
-    """Wait until it serves, after so many restarts at least."""
-    async with asyncio.timeout(WAIT_S):
-        while not supervisor.state.ready or supervisor.state.restarts < restarts:
-            await asyncio.sleep(0.01)
-
-
-async def text(supervisor: Supervisor, call: Complete | None = None) -> tuple[str, Ended]:
-    """A completion's first text and its end."""
-    said = ""
-    async for item in supervisor.complete(call or Complete((Part("<|text|>", special=True),), options=GREEDY)):
-        if isinstance(item, Ended):
-            return said, item
-        said += item.text
-    raise AssertionError("no end")
-
-
-def long(n: int = 1, tokens: int = 200) -> Complete:
-    """A completion that takes a while."""
-    options = replace(GREEDY, max_new_tokens=tokens)
-    return Complete((Part("<|text|>", special=True),), n=n, options=options, ignore_end=True)
+from tests.fakes.supervised import (
+    ASKED,
+    COMMAND,
+    QUICK,
+    WAIT_S,
+    children,
+    long,
+    ready,
+    supervised,
+    text,
+)
 
 
 async def test_answers_like_an_engine_of_this_process() -> None:
@@ -176,29 +126,6 @@ async def test_a_completion_that_was_begun_fails_and_one_that_was_not_is_made_by
         assert "died" in (await explaining).record["note"]
         done = await asyncio.gather(*waiting, return_exceptions=True)
         assert any(isinstance(one, tuple) for one in done) and supervisor.state.restarts == 1
-
-
-@pytest.mark.parametrize("other", ["second", "hang:2", "hang", "crashed"])
-async def test_no_call_goes_to_another_pack_or_setting_than_it_was_made_for(other: str) -> None:
-    """A process that was replaced dies with calls that have not begun: the new one has other tokens, also under the same label.
-
-    Opened anew, the same pack takes them; after a crash it comes with a safer setting, with which the same seed writes otherwise.
-    """
-    async with supervised("hang", replace(QUICK, retry_s=WAIT_S, stuck_s=WAIT_S, hang_s=2 * WAIT_S)) as supervisor:
-        old = supervisor.state
-        waiting = [asyncio.create_task(text(supervisor)) for _ in range(3)]
-        await asyncio.sleep(0.01)
-        if other != "crashed":
-            await supervisor.switch(other)
-        os.kill(old.pid or 0, signal.SIGABRT if other == "crashed" else signal.SIGKILL)
-        if other == "hang":
-            async with asyncio.timeout(WAIT_S):
-                while (process := supervisor._current) is None or process.state.pid == old.pid or len(process._open) < 3:
-                    await asyncio.sleep(0.01)
-            for task in waiting:
-                task.cancel()
-        done = await asyncio.gather(*waiting, return_exceptions=True)
-        assert other == "hang" or all("another pack or setting" in str(one) for one in done), done
 
 
 async def test_says_that_it_is_not_ready_and_refuses_completions_meanwhile() -> None:
@@ -352,40 +279,6 @@ async def test_too_many_calls_are_refused() -> None:
         assert {type(one) for one in done} == {tuple, BusyError} and sum(isinstance(one, tuple) for one in done) >= 32
 
 
-async def test_switches_packs_under_load_without_a_call_dropped_or_mixed() -> None:
-    """Each answer is of one pack; what comes after the switch is of the new one."""
-    packs, stop = Counter[str](), False
-
-    async def client(supervisor: Supervisor) -> None:
-        while not stop:
-            said, ended = await text(supervisor, long(tokens=60))
-            name = (ended.pack or "").removesuffix("@1")
-            assert said == ((name + " ") * 60)[:60], (said, name)
-            packs[name] += 1
-
-    async def shopper(supervisor: Supervisor) -> None:
-        while not stop:
-            made: Explained = await supervisor.explain(Explain(ASKED))
-            assert made.pack in ("steady@1", "second@1", "third@1") and not made.record["note"]
-
-    async with supervised() as supervisor:
-        work = [asyncio.create_task(one(supervisor)) for one in (client, client, client, shopper)]
-        await asyncio.sleep(0.1)
-        first = supervisor.state.pid
-        await asyncio.gather(supervisor.switch("second"), supervisor.switch("third"))
-        assert supervisor.state.pack is not None and supervisor.state.pack["name"] == "third"
-        assert (await text(supervisor))[1].pack == "third@1" and supervisor.state.pid != first
-        async with asyncio.timeout(WAIT_S):
-            while packs["third"] < 3:
-                await asyncio.sleep(0.01)
-        stop = True
-        await asyncio.gather(*work)
-        assert packs["steady"] and supervisor.state.restarts == 0
-        async with asyncio.timeout(WAIT_S):
-            while len(children()) > 1:
-                await asyncio.sleep(0.01)
-
-
 async def test_says_in_how_many_seconds_it_may_be_back() -> None:
     """After the pause and a start, and never less than one."""
     async with supervised(policy=replace(QUICK, first_pause_s=20, most_pause_s=20)) as supervisor:
@@ -398,36 +291,6 @@ async def test_says_in_how_many_seconds_it_may_be_back() -> None:
         with pytest.raises(UnavailableError) as refused:
             await text(supervisor)
         assert refused.value.retry_s > 15
-
-
-async def test_a_replaced_process_that_dies_is_counted_and_one_that_ends_is_not(caplog: pytest.LogCaptureFixture) -> None:
-    """The one that serves is not touched."""
-    async with supervised("hang", replace(QUICK, stuck_s=WAIT_S, hang_s=2 * WAIT_S)) as supervisor:
-        old, waiting = supervisor.state.pid, asyncio.create_task(text(supervisor))
-        await asyncio.sleep(0.01)
-        await supervisor.switch("second")
-        os.kill(old or 0, signal.SIGABRT)
-        with pytest.raises(EngineError):
-            await waiting
-        await supervisor.switch("steady")
-        async with asyncio.timeout(WAIT_S):
-            while len(children()) > 1 or len(supervisor._processes) > 1:
-                await asyncio.sleep(0.01)
-        assert (await supervisor.figures())["engine_deaths_total"] == 1 and supervisor.state.ready
-    assert "was replaced died" in caplog.text and "SIGABRT" in caplog.text
-
-
-@pytest.mark.parametrize("pack", ["bad", "crash", "slow", "nowhere"])
-async def test_a_bad_pack_leaves_the_old_one_serving(pack: str) -> None:
-    """Whatever is wrong with it; the reason is raised."""
-    async with supervised() as supervisor:
-        pid, supervisor._policy = supervisor.state.pid, replace(QUICK, start_s=1.0 if pack == "slow" else WAIT_S)
-        if pack == "nowhere":
-            supervisor._command = (sys.executable, "-m", "edgegen.serving.child")
-        with pytest.raises({"bad": PackError, "nowhere": NotFoundError}.get(pack, EngineError)):
-            await supervisor.switch(pack)
-        assert supervisor.state.pid == pid and supervisor.state.ready and (await text(supervisor))[1].pack == "steady@1"
-        assert (await supervisor.figures())["pack_switches_failed_total"] == 1
 
 
 async def test_drains() -> None:

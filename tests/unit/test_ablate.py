@@ -48,6 +48,9 @@ def test_variants_differ_in_one_option() -> None:
         ablate.variants(USUAL, {"rnk": ["4"]})
     with pytest.raises(OptionError, match="rank must be a number, got 'big'"):
         ablate.variants(USUAL, {"rank": ["big"]})
+    with pytest.raises(OptionError, match="checkpointing must be true or false, got 'yes'"):
+        ablate.variants(USUAL, {"checkpointing": ["yes"]})
+    assert ablate.variants(USUAL, {"checkpointing": ["true"]})["checkpointing=true"].fit.checkpointing
 
 
 def test_losses_are_those_of_the_pairs(base: Path) -> None:
