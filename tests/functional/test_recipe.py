@@ -152,7 +152,7 @@ def test_a_kill_in_the_midst_of_tuning_changes_nothing(
 def test_another_recipe_in_the_folder_is_refused(
     whole: Path, base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Other options, other data; nothing of the folder is touched. Words between the lines do not count."""
+    """Other options, other data; nothing of the folder is touched. Words between the lines and where losses go do not count."""
     out = whole.with_suffix(".run")
     before = state(out)
     for change, value in (("tune_rate", 0.01), ("prepare_seed", 3), ("convert_quant", "f16")):
@@ -165,7 +165,7 @@ def test_another_recipe_in_the_folder_is_refused(
         file.write("The Halvic Cast Pot 26 costs $95.\n")
     assert run(other, "--out", str(out)) == 2 and "[prepare]" in capsys.readouterr().err
     assert state(out) == before
-    other = recipe(tmp_path / "same", base)
+    other = recipe(tmp_path / "same", base, tune_track="none")
     other.write_text("# mine\n" + other.read_text("utf-8"), "utf-8")
     assert run(other, "--out", str(out), "--check") == 0
 
