@@ -17,6 +17,9 @@ _HAN = re.compile(r"[㐀-䶿一-鿿]")
 _LATIN = re.compile(r"[a-z]{2,}")
 _WORD = re.compile(r"[a-z']+")
 _STUMBLE = re.compile(r"\b([a-z]+) +\1\b|(?<=\S) {2,}(?=\S)")
+# A sentence that stops where its object should stand: "The price is .", "comes with a." A clause of "what it is." may end so.
+_UNTOLD = re.compile(r"\b(?:a|an|the|its|their|your|our|my|every|and|or|but|nor) *[.!?]|\b(?:is|are|was|were|has|have) *[.!]")
+_INDIRECT = re.compile(r"\b(?:what|how|where|which|who|as|all|that|than)\b")
 _PAIRS = ("“”", "「」", "『』", "()", "（）")
 _BULLETS = ("- ", "• ", "* ", "· ")
 _MARK = re.compile(r"⟨\w+⟩")
@@ -88,7 +91,17 @@ def form(text: Text) -> list[Violation]:
     wrong += [Violation("form", m.group(), "a control mark in the text") for m in _CONTROL.finditer(literal)]
     if text.lang == "en" and literal[:1].islower() and not text.marked.startswith("⟨"):
         wrong.append(Violation("form", literal[:20], "the text begins within a sentence"))
-    return wrong + _language(text, literal)
+    return wrong + _untold(text) + _language(text, literal)
+
+
+def _untold(text: Text) -> list[Violation]:
+    if text.lang != "en":
+        return []
+    return [
+        Violation("form", match.group(), "the sentence stops before it says anything")
+        for match in _UNTOLD.finditer(text.marked)
+        if not _INDIRECT.search(text.marked, text.sentence_at(match.start()).start, match.start())
+    ]
 
 
 def _open(text: Text) -> list[Violation]:
