@@ -127,7 +127,7 @@ def _losses(folder: Path, learnt: PairDataset, held: PairDataset, steps: Path, o
     """The summed loss and the text tokens of each pair held out, after training."""
     opened = open_checkpoint(folder)
     torch.manual_seed(options.fit.seed)
-    model = lora.adapted(opened.model, folder, options, lora.fresh_ids(folder, opened.tokenizer))
+    model = lora.adapted(opened.model, folder, options, lora.trained_ids(folder, opened.tokenizer, options.kind, learnt))
     watched = held if options.fit.patience else None
     fit(model, opened.tokenizer, learnt, watched, steps, options.fit, kinds.callbacks(options.kind, model))
     return measured(model, held.examples)

@@ -21,7 +21,7 @@ from edgegen import lexicon, licensing, pack, tasks
 from edgegen.domain import LANGS, Lang
 from edgegen.errors import DataError, NotFoundError
 from edgegen.pack.manifest import PROVENANCE
-from edgegen.train import lora, pairs, tokenizer
+from edgegen.train import augment, lora, pairs, tokenizer
 from edgegen.train.corpus import generate
 from edgegen.train.corpus.world import Split
 from edgegen.train.dataset import Encoder, PairDataset, draft_table, licensing_table
@@ -53,6 +53,10 @@ class Recipe:
     heads: int = 8
     context: int = 512
     dropout: float = 0.0
+    augment: tuple[str, ...] = ()
+    """In which ways copies of a retailer's own pairs are changed; see `augment`."""
+    copies: int = 1
+    """Changed copies of a pair, at most."""
     fit: FitOptions = field(default_factory=FitOptions)
 
 
@@ -62,10 +66,13 @@ def read(path: Path) -> Recipe:
         raise NotFoundError(f"There is no recipe {path}. The bundled ones are in models/recipes/.")
     try:
         raw: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))
-        return Recipe(name=path.stem, **{**raw, "fit": FitOptions(**raw.get("fit", {}))})
+        told = {**raw, "fit": FitOptions(**raw.get("fit", {})), "augment": tuple(raw.get("augment", ()))}
+        read = Recipe(name=path.stem, **told)
     except (tomllib.TOMLDecodeError, TypeError) as error:
         known = ", ".join(f.name for f in fields(Recipe))
         raise DataError(f"{path}: {error}. A recipe may set: {known}.") from None
+    augment.check_names(read.augment)
+    return read
 
 
 def corpus(recipe: Recipe, folder: Path, say: Say, splits: Sequence[Split] = SPLITS) -> None:
@@ -147,7 +154,16 @@ def _first(
         return words, model(recipe, words)
     opened = open_checkpoint(lora.prepare_base(start, folder / "start"))
     opened.tokenizer.save_pretrained(folder / "checkpoint")
+    _drop(opened.model, recipe.dropout)
     return opened.tokenizer, opened.model
+
+
+def _drop(net: GPT2LMHeadModel, rate: float) -> None:
+    """Gives all layers the recipe's dropout: a pack knows none, and a checkpoint the one it was made with."""
+    net.config.resid_pdrop = net.config.embd_pdrop = net.config.attn_pdrop = rate
+    for part in net.modules():
+        if isinstance(part, torch.nn.Dropout):
+            part.p = rate
 
 
 def _history(start: str | None) -> dict[str, Any]:
@@ -198,4 +214,5 @@ def _corpus(recipe: Recipe, folder: Path, say: Say) -> Texts:
 def _own(recipe: Recipe, folder: Path, start: str | None, found: Sequence[Pair]) -> Texts:
     learnt, held = pairs.split(found)
     lora.claim(folder, start or "scratch", learnt, recipe)
-    return lambda split: learnt if split == "train" else held
+    more = augment.augmented(learnt, recipe.augment, recipe.copies, recipe.seed, held)
+    return lambda split: more if split == "train" else held

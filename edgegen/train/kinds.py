@@ -28,7 +28,7 @@ def config(
     Raises OptionError where a kind cannot train them.
     """
     shared: dict[str, Any] = {"task_type": "CAUSAL_LM", "base_model_name_or_path": base}
-    if kind in ("adalora", "prefix") and fresh:
+    if fresh and not trains_rows(kind):
         raise OptionError(
             f"{kind} cannot train the embeddings of edgegen's tokens, which the base lacks. Use lora, rslora or dora, or the "
             "bundled base."
@@ -43,6 +43,11 @@ def config(
         return AdaLoraConfig(init_r=rank + (rank + 1) // 2, target_r=rank, **phases, **shared)
     rows = {"wte": fresh} if fresh else None
     return LoraConfig(r=rank, use_rslora=kind == "rslora", use_dora=kind == "dora", trainable_token_indices=rows, **shared)
+
+
+def trains_rows(kind: Kind) -> bool:
+    """Whether a kind can train embeddings of single tokens."""
+    return kind not in ("adalora", "prefix")
 
 
 def callbacks(kind: Kind, model: PeftModel) -> list[TrainerCallback]:

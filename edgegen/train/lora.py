@@ -25,11 +25,12 @@ from convert.config import Config
 from convert.merge import merge
 from convert.output import whole
 from convert.restore import restore
-from edgegen import pack
+from edgegen import pack, tasks
 from edgegen.engine.gguf import read_header
 from edgegen.errors import ConvertError, DataError, NotFoundError, OptionError, UsageError
 from edgegen.pack.manifest import PROVENANCE
 from edgegen.progress import Progress, plain
+from edgegen.slots import SLOT_TOKENS
 from edgegen.train import augment, kinds, memory, tokenizer
 from edgegen.train.dataset import Encoder, PairDataset, draft_table
 from edgegen.train.fit import FitOptions, curve, fit, processes
@@ -133,7 +134,7 @@ def tune(
             f"None of the pairs fits the {context} tokens of {base} ({sets[0].too_long} are too long). Give shorter pairs."
         )
     torch.manual_seed(options.fit.seed)
-    model = adapted(checkpoint.model, folder, options, fresh_ids(folder, checkpoint.tokenizer))
+    model = adapted(checkpoint.model, folder, options, trained_ids(folder, checkpoint.tokenizer, options.kind, sets[0]))
     extra, held = kinds.callbacks(options.kind, model), sets[1] if len(sets[1]) else None
     log = fit(model, checkpoint.tokenizer, sets[0], held, out / "steps", options.fit, extra, progress)
     tuned = Tuned(out / "adapter", None if options.kind == "prefix" else out / "merged", folder, log)
@@ -245,3 +246,16 @@ def fresh_ids(folder: Path, words: PreTrainedTokenizerFast) -> list[int]:
     """Ids whose embeddings no training has seen: those that `_extend` added."""
     first = AutoConfig.from_pretrained(folder).to_dict().get("edgegen_fresh_from")
     return [] if first is None else list(range(int(first), len(words)))
+
+
+def trained_ids(folder: Path, words: PreTrainedTokenizerFast, kind: Kind, learnt: PairDataset) -> list[int]:
+    """Ids whose embeddings an adapter trains too: fresh ones and, where it can, slots that stand for a shop's own keys.
+
+    The corpus of the bundled base hardly has these (`Task.own`); a slot with an embedding of chance is not learnt.
+    """
+    fresh = fresh_ids(folder, words)
+    if not kinds.trains_rows(kind):
+        return fresh
+    slots = set(words.convert_tokens_to_ids(list(SLOT_TOKENS)))
+    own = (e for e, group in zip(learnt.examples, learnt.groups, strict=True) if tasks.get(group.partition(".")[0]).own)
+    return sorted({*fresh, *(id_ for example in own for id_ in example.ids.tolist() if id_ in slots)})

@@ -124,7 +124,7 @@ def _sampled(trial: Any, space: Space, usual: LoraOptions) -> LoraOptions:
 def _loss(folder: Path, sets: tuple[PairDataset, PairDataset], options: LoraOptions, trial: optuna.Trial) -> float:
     opened = open_checkpoint(folder)
     torch.manual_seed(options.fit.seed)
-    model = lora.adapted(opened.model, folder, options, lora.fresh_ids(folder, opened.tokenizer))
+    model = lora.adapted(opened.model, folder, options, lora.trained_ids(folder, opened.tokenizer, options.kind, sets[0]))
     watch = [_Report(trial), *kinds.callbacks(options.kind, model)]
     with TemporaryDirectory() as steps:
         log = fit(model, opened.tokenizer, *sets, Path(steps), options.fit, watch)

@@ -29,8 +29,8 @@ TEXTS = [
 
 DESK = (Fact("name", "Oak desk", Kind.TEXT), Fact("price", Decimal(120), Kind.MONEY, currency="USD"))
 PAIRS = [
-    Pair(Request("reason", "en", (Section("item", DESK),)), "<|v1|> costs <|v2|>, for a small room."),
-    Pair(Request("reason", "zh", (Section("item", DESK),)), "<|v1|>只要<|v2|>，很结实。"),
+    Pair(Request("reason", "en", (Section("item", DESK),)), "<|v1|> costs <|v4|>, for a small room."),
+    Pair(Request("reason", "zh", (Section("item", DESK),)), "<|v1|>只要<|v4|>，很结实。"),
 ]
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from convert.checkpoint import open_checkpoint
 from edgegen import licensing, pack, tasks
 from edgegen.engine import ngrams
-from edgegen.errors import DataError, NotFoundError, UsageError
+from edgegen.errors import DataError, NotFoundError, OptionError, UsageError
 from edgegen.pack.manifest import PROVENANCE
 from edgegen.train import base, pairs
 from edgegen.train.base import Recipe
@@ -54,6 +56,29 @@ def test_own_pairs_in_place_of_the_corpus(tmp_path: Path) -> None:
         base.train(TINY, tmp_path, lambda _: None, own=PAIRS[:-1])
 
 
+@pytest.mark.slow
+def test_going_on_takes_the_recipes_dropout(tmp_path: Path) -> None:
+    """Whatever the weights to begin with were trained with: the checkpoint that comes of it, and what it learns, show it."""
+    first = base.train(TINY, tmp_path / "first", lambda _: None, own=PAIRS)
+    rates = (0.0, 0.5)
+    runs = [
+        open_checkpoint(
+            base.train(replace(TINY, dropout=rate), tmp_path / str(rate), lambda _: None, start=str(first), own=PAIRS)
+        ).model
+        for rate in rates
+    ]
+    assert [(m.config.resid_pdrop, m.config.embd_pdrop, m.config.attn_pdrop) for m in runs] == [(r, r, r) for r in rates]
+    assert not torch.equal(*(model.transformer.wte.weight for model in runs))
+
+
+def test_own_pairs_are_augmented_by_the_recipe(tmp_path: Path) -> None:
+    """Copies in other orders are learnt beside the pairs."""
+    recipe = replace(TINY, augment=("facts",), copies=3)
+    base.train(recipe, tmp_path, lambda _: None, own=PAIRS)
+    learnt = len(pairs.split(PAIRS)[0])
+    assert learnt < json.loads((tmp_path / PROVENANCE).read_text("utf-8"))["pairs"] <= 4 * learnt
+
+
 def test_recipes_that_cannot_be_read(tmp_path: Path) -> None:
     """A missing file and an unknown setting are named."""
     with pytest.raises(NotFoundError, match="no recipe"):
@@ -61,3 +86,8 @@ def test_recipes_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "odd.toml").write_text("widht = 64\n")
     with pytest.raises(DataError, match="widht"):
         base.read(tmp_path / "odd.toml")
+    (tmp_path / "way.toml").write_text('augment = ["fact"]\n')
+    with pytest.raises(OptionError, match="augment must be none or some of"):
+        base.read(tmp_path / "way.toml")
+    (tmp_path / "ways.toml").write_text('augment = ["facts"]\ncopies = 2\n')
+    assert base.read(tmp_path / "ways.toml") == Recipe("ways", augment=("facts",), copies=2)

@@ -40,7 +40,7 @@ def pairs(count: int = 8) -> list[Pair]:
     """Requests with one text pattern."""
     prices = [Fact("price", Decimal(100 + i), Kind.MONEY, currency="USD") for i in range(count)]
     items = [Section("item", (Fact("name", "Oak desk", Kind.TEXT), price)) for price in prices]
-    return [Pair(Request("reason", "en", (item,)), "<|v1|> for <|v2|>.") for item in items]
+    return [Pair(Request("reason", "en", (item,)), "<|v1|> for <|v4|>.") for item in items]
 
 
 def logits(model: torch.nn.Module, ids: list[int]) -> torch.Tensor:
@@ -164,6 +164,21 @@ def test_a_foreign_base_gets_the_tokens(tmp_path: Path) -> None:
     assert torch.equal(before[:first], after[:first])
     assert not torch.equal(before[first:], after[first:])
     assert merged.model.lm_head.weight.data_ptr() == merged.model.transformer.wte.weight.data_ptr()
+
+
+def test_slots_of_a_shops_own_keys_learn(base: Path, tmp_path: Path) -> None:
+    """The base's corpus hardly has them; the rows of others stay, and so do all where nothing has keys of its own."""
+    own = [replace(pair, request=replace(pair.request, task="tell")) for pair in pairs()]
+    tuned = lora.tune(str(base), own, (), tmp_path / "own", QUICK)
+    assert tuned.merged is not None
+    before, after = (open_checkpoint(f) for f in (base, tuned.merged))
+    changed = (before.model.transformer.wte.weight != after.model.transformer.wte.weight).any(1).nonzero().flatten().tolist()
+    slots = before.tokenizer.convert_tokens_to_ids(["<|v1|>", "<|v4|>"])
+    assert changed == sorted(slots)
+    learnt = PairDataset(Encoder(before.tokenizer), [*own, *pairs()], 256)
+    assert lora.trained_ids(base, before.tokenizer, "lora", learnt) == sorted(slots)
+    assert lora.trained_ids(base, before.tokenizer, "adalora", learnt) == []
+    assert lora.trained_ids(base, before.tokenizer, "lora", PairDataset(Encoder(before.tokenizer), pairs(), 256)) == []
 
 
 @pytest.mark.parametrize("spare", [20, 400])

@@ -28,7 +28,7 @@ def test_a_file_of_its_own_measures(base: Path, tmp_path: Path, capsys: pytest.C
     """Then every pair of the other teaches; it measures, and checkpoints are kept, ten times unless it is told otherwise."""
     data, valid = tmp_path / "pairs.jsonl", tmp_path / "valid.jsonl"
     pairs.write(data, PAIRS)
-    pairs.write(valid, [Pair(PAIRS[0].request, "<|v1|> is <|v2|>.")])
+    pairs.write(valid, [Pair(PAIRS[0].request, "<|v1|> is <|v4|>.")])
     command = ["train", "lora", "--base", str(base), "--steps", "10", "--batch", "2", "--rank", "2", "--data", str(data)]
     assert main([*command, "--valid-data", str(valid), "--out", str(tmp_path / "own")]) == 0
     told = capsys.readouterr().err.splitlines()
