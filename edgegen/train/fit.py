@@ -164,7 +164,8 @@ def fit(
     )
     trainer.remove_callback(PrinterCallback)  # it would write to stdout
     try:
-        trainer.train(resume_from_checkpoint=get_last_checkpoint(str(out)) if out.is_dir() else None)
+        with kinds.saving():
+            trainer.train(resume_from_checkpoint=get_last_checkpoint(str(out)) if out.is_dir() else None)
     finally:
         del model.forward  # the class's own again
         _set_activation(base, SAVED)

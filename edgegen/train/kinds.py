@@ -7,11 +7,14 @@ and Liang 2021, https://arxiv.org/abs/2101.00190; a prefix stands beside the wei
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal, get_args
 
 import torch
 from peft import AdaLoraConfig, LoraConfig, PeftConfig, PeftModel, PrefixTuningConfig
+from peft.utils.warning import PeftWarning
 from transformers import TrainerCallback
 
 from edgegen.errors import OptionError
@@ -53,6 +56,14 @@ def trains_rows(kind: Kind) -> bool:
 def callbacks(kind: Kind, model: PeftModel) -> list[TrainerCallback]:
     """What a kind does between the steps."""
     return [_Budget(model)] if kind == "adalora" else []
+
+
+@contextmanager
+def saving() -> Iterator[None]:
+    """Where adapters are written: AdaLoRA may have taken all ranks of a matrix, for which PEFT suspects lost shards."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Adapter .* LoRA tensor\(s\) have invalid shape", PeftWarning)
+        yield
 
 
 def prompts(model: Any) -> bool:

@@ -196,7 +196,7 @@ def adapted(model: GPT2LMHeadModel, folder: Path, options: LoraOptions, fresh: l
 
 def save(model: PeftModel, words: PreTrainedTokenizerFast, out: Path) -> Path:
     """Write an adapter and its tokenizer; gives `out`."""
-    with whole(out) as part:
+    with whole(out) as part, kinds.saving():
         # The embeddings are the base's; PEFT would look for their size on the hub.
         model.save_pretrained(str(part), save_embedding_layers=False)
         words.save_pretrained(part)

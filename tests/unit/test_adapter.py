@@ -117,7 +117,9 @@ def test_llama_cpp_computes_what_peft_computes(base: Path, exact: Path, tmp_path
     folder = make_adapter(base, tmp_path / "adapter", config)
     made = adapters.write(folder, tmp_path / "adapter.gguf", base, PAIRS)
     both = together(base, folder)
-    found, change = (verify.compare(both, exact, PAIRS, path) for path in (made, None))
+    # Texts of the name alone: on from the whole prompt these random weights come to ties, which a rounding turns.
+    short = [replace(pair, text=pair.text.split("<|v4|>")[0] + "!") for pair in PAIRS]
+    found, change = (verify.compare(both, exact, short, path) for path in (made, None))
     assert change.max_logit_error > 0.5 * found.logit_spread
     assert found.max_logit_error < 0.01 * change.max_logit_error
     assert found.mean_kl < 1e-5
