@@ -87,16 +87,17 @@ def read(path: Path) -> list[dict[str, Any]]:
     """The rows of what was asked; a line that a kill has cut short is taken out, so that it is asked again."""
     if not path.is_file():
         return []
-    rows, kept, lines = list[dict[str, Any]](), list[str](), path.read_text("utf-8", "replace").splitlines(keepends=True)
-    for line in lines:
+    text = path.read_text("utf-8", "replace")
+    rows, kept = list[dict[str, Any]](), list[str]()
+    for line in text.split("\n"):  # and not splitlines: answers may hold U+2028
         try:
             row = json.loads(line)
             row["texts"]
         except (ValueError, KeyError, TypeError):
             continue
-        kept.append(line)
+        kept.append(line + "\n")
         rows.append(row)
-    if len(kept) < len(lines):
+    if (whole_rows := "".join(kept)) != text:
         with whole(path) as part:
-            part.write_text("".join(kept), "utf-8")
+            part.write_text(whole_rows, "utf-8")
     return rows
