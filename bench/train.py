@@ -42,6 +42,8 @@ class Subject:
     """A model with its tokenizer, and pairs to learn from and to measure with."""
 
     name: str
+    folder: Path
+    """Of the checkpoint that the tokenizer is from."""
     model: GPT2LMHeadModel
     words: Any
     train: PairDataset
@@ -102,7 +104,8 @@ def ours(subject: Subject, folder: Path, steps: int, limit_s: float = float("inf
     """The command's way on a copy of the model; seconds of its steps."""
     options = LoraOptions()
     options = replace(options, fit=replace(options.fit, steps=steps, batch=_BATCH, save_every=steps, log_every=steps))
-    model = lora.adapted(deepcopy(subject.model), folder, options, [])
+    rows = lora.trained_ids(subject.folder, subject.words, options.kind, subject.train)
+    model = lora.adapted(deepcopy(subject.model), subject.folder, options, rows)
     clock = Clock(limit_s)
     with tempfile.TemporaryDirectory(dir=folder) as room:
         fit(model, subject.words, subject.train, None, Path(room), _few(options.fit), [clock])
@@ -167,17 +170,16 @@ def subjects(args: argparse.Namespace, folder: Path) -> Iterator[Subject]:
     """The models that are wanted."""
     found = list(pairs.read(args.data))
     Random(0).shuffle(found)
-    bundled = open_checkpoint(lora.prepare_base(lora.BUNDLED, folder / "base"))
+    bundled = lora.prepare_base(lora.BUNDLED, folder / "base")
     for name in args.models.split(","):
-        opened = bundled
-        if name == "gpt2" and args.gpt2:
-            opened = open_checkpoint(lora.prepare_base(args.gpt2, folder / "gpt2"))
+        source = lora.prepare_base(args.gpt2, folder / "gpt2") if name == "gpt2" and args.gpt2 else bundled
+        opened = open_checkpoint(source)
         words, model = opened.tokenizer, opened.model
         if name == "gpt2" and not args.gpt2:
             torch.manual_seed(0)
             model = GPT2LMHeadModel(GPT2Config())
         sets = [PairDataset(Encoder(words), some, _LENGTH) for some in (found[_HELD:], found[:_HELD])]
-        yield Subject(name, model, words, *sets)
+        yield Subject(name, source, model, words, *sets)
 
 
 def main() -> None:

@@ -22,6 +22,9 @@
 A message says what happened, to what, and what to do next. Nothing matches on its text.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class EdgegenError(Exception):
     """Base of every error that edgegen raises on purpose."""
@@ -130,6 +133,17 @@ class MissingExtraError(EdgegenError):
 
     exit_code = 8
     http_status = 501
+
+
+@contextmanager
+def extra(what: str, name: str = "train") -> Iterator[None]:
+    """Around the imports of `what`: raises MissingExtraError with what to install where one of them is not there."""
+    try:
+        yield
+    except ImportError as error:
+        raise MissingExtraError(
+            f"{what} needs the package {error.name}. Install it: pip install 'edgegen[{name}]'."
+        ) from error
 
 
 class ConvertError(EdgegenError):

@@ -185,10 +185,9 @@ def _systems(
 
 def _compared(run: _Run, against: scores.References, found: Measures) -> None:
     """What is scored against references is added to `found`."""
-    wanted = [several[0].features for several in run.references]
+    wanted = [next(iter(several[0].features), None) for several in run.references]
     for system, texts in run.systems.items():
-        hit = [bool(own) and own[0] in told.features for told, own in zip(texts, wanted, strict=True)]
-        found.setdefault("fmr", {})[system] = measures.ratio(hit, [bool(own) for own in wanted])
+        found.setdefault("fmr", {})[system] = features.fmr([told.features for told in texts], wanted)
         if system != "reference":
             for name, measure in against.measures([told.text for told in texts]).items():
                 found.setdefault(name, {})[system] = measure

@@ -19,7 +19,7 @@ import numpy as np
 
 from edgegen.decode import has_digit
 from edgegen.domain import Lang
-from edgegen.errors import MissingExtraError
+from edgegen.errors import extra
 from edgegen.evaluation import measures
 from edgegen.evaluation.measures import Floats, Measure
 
@@ -72,13 +72,9 @@ class References:
 
         Raises MissingExtraError where the libraries are not installed.
         """
-        try:
+        with extra("Scoring against references"):
             from rouge_score import rouge_scorer
             from sacrebleu.metrics import BLEU, CHRF
-        except ImportError as error:
-            raise MissingExtraError(
-                f"Scores against references need the package {error.name}. Install it: pip install 'edgegen[train]'."
-            ) from error
         self._references, self._lang = references, lang
         self._bleu = BLEU(lowercase=True, tokenize=tokenize or ("zh" if lang == "zh" else "13a"), force=True)
         self._words = BLEU(lowercase=True, tokenize="none", force=True)
@@ -114,12 +110,8 @@ def _counted(metric: Any, texts: Sequence[str], references: Sequence[Sequence[st
 
 def _splitter() -> Callable[[str], str]:
     """Splits Chinese into words."""
-    try:
+    with extra("BLEU by Chinese words"):
         import rjieba
-    except ImportError as error:
-        raise MissingExtraError(
-            "BLEU by Chinese words needs the package rjieba. Install it: pip install 'edgegen[train]'."
-        ) from error
     return lambda text: " ".join(word for word in rjieba.cut(text) if word.strip())
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edgegen.commands import _endpoint
 from edgegen.commands._shared import say
-from edgegen.errors import MissingExtraError
+from edgegen.errors import extra
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,11 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Estimate, ask, check; prints the file of pairs with their copies."""
-    try:
+    with extra("Training"):
         from edgegen.train import backtranslation as back
         from edgegen.train import pairs
-    except ImportError as error:
-        raise MissingExtraError(f"Training needs the package {error.name}. Install it: pip install 'edgegen[train]'.") from error
     options, endpoint = back.BackOptions(args.n, args.temperature, args.seed), _endpoint.options(args)
     found = list(pairs.read(args.data))
     if not _endpoint.agreed(args, back.estimate(found, args.out, options), "The texts, without their values,"):

@@ -9,7 +9,7 @@ from pathlib import Path
 from edgegen import catalog, requests
 from edgegen.commands import _endpoint, _shared
 from edgegen.domain import Request
-from edgegen.errors import UsageError
+from edgegen.errors import UsageError, extra
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,8 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Estimate, ask, prepare; prints the folder of pairs."""
-    from edgegen.train import distill
-
+    with extra("Distilling"):
+        from edgegen.train import distill
     options = distill.DistillOptions(args.n, args.temperature, args.seed)
     endpoint = _endpoint.options(args)
     work = _work(args)

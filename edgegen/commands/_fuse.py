@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from edgegen.commands._shared import say
-from edgegen.errors import MissingExtraError, OptionError
+from edgegen.errors import OptionError, extra
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,10 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Fuse, and say what it brought."""
-    try:
+    with extra("Training"):
         from edgegen.train import fuse, pairs
-    except ImportError as error:
-        raise MissingExtraError(f"Training needs the package {error.name}. Install it: pip install 'edgegen[train]'.") from error
     options = fuse.FuseOptions(_numbers(args.weights), args.how, args.rank, args.density, args.seed)
     folders = [folder / "adapter" if (folder / "adapter").is_dir() else folder for folder in args.adapters]
     fused = fuse.fuse(folders, args.out, options, list(pairs.read(args.data)) if args.data else ())

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgegen.commands._shared import say
-from edgegen.errors import MissingExtraError, UsageError
+from edgegen.errors import UsageError, extra
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,10 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, and say what it brought."""
-    try:
+    with extra("Training"):
         from edgegen.train import prefer
-    except ImportError as error:
-        raise MissingExtraError(f"Training needs the package {error.name}. Install it: pip install 'edgegen[train]'.") from error
     entries = _entries(args)
     requests = _requests(args, entries) if args.own else []
     found = prefer.prefer(args.base, entries, requests, args.out, _options(args), say)
@@ -77,7 +75,7 @@ def _options(args: argparse.Namespace) -> Any:
 
     fit = FitOptions(
         steps=args.steps, batch=args.batch, rate=args.rate, seed=args.seed, warmup=max(1, args.steps // 20),
-        save_every=args.steps, weight_decay=0.0,
+        save_every=max(1, args.steps // 10), weight_decay=0.0,
     )  # fmt: skip
     adapter = LoraOptions(rank=args.rank, alpha=2.0 * args.rank, dropout=0.0, fit=fit)
     return PreferOptions(adapter, args.beta, args.anchor, args.n, args.measured, args.teach)

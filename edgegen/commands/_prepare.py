@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgegen.commands._shared import overrides, say
-from edgegen.errors import MissingExtraError
+from edgegen.errors import extra
 
 if TYPE_CHECKING:
     from edgegen.train.prepare.options import PrepareOptions
@@ -61,10 +61,8 @@ def run(args: argparse.Namespace) -> int:
 
 def prepared(args: argparse.Namespace, talk: Callable[[str], None]) -> Prepared:
     """Prepare as the options say. Raises MissingExtraError, and what `prepare` raises."""
-    try:
+    with extra("Training"):
         from edgegen.train.prepare.run import prepare
-    except ImportError as error:
-        raise MissingExtraError(f"Training needs the package {error.name}. Install it: pip install 'edgegen[train]'.") from error
     files = {"train": args.data, "valid": args.valid_data, "test": args.test_data}
     return prepare({split: path for split, path in files.items() if path}, args.out, options(args), talk)
 

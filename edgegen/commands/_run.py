@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import warnings
 from argparse import Namespace
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgegen.commands import _prepare, _recipe, _shared, _subjects, _tune, convert, evaluate, pack
-from edgegen.errors import DataError, MissingExtraError, UsageError
+from edgegen.errors import DataError, UsageError, extra
 from edgegen.evaluation import html, report
 from edgegen.pack.source import SUFFIX
 from edgegen.progress import Display, Progress
@@ -40,12 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Run the recipe; prints where the packs are."""
-    if os.environ.get("WORLD_SIZE", "1") != "1":
-        raise UsageError("A recipe runs in one process. For several call `edgegen train lora` with torchrun.")
-    try:
+    with extra("Training"):
         from edgegen.train import pipeline
-    except ImportError as error:
-        raise MissingExtraError(f"Training needs the package {error.name}. Install it: pip install 'edgegen[train]'.") from error
     recipe: Path = args.recipe.absolute()
     out: Path = (args.out or recipe.with_suffix(".run")).absolute()
     tables = _recipe.read(recipe, _COMMANDS)

@@ -13,7 +13,7 @@ from edgegen import licensing, pack, tasks
 from edgegen.commands import _shared
 from edgegen.engine import open_engine
 from edgegen.engine.loop import Engine
-from edgegen.errors import ConvertError, MissingExtraError, PackError
+from edgegen.errors import ConvertError, PackError, extra
 from edgegen.explain import Explainer
 
 _CONFIGS = ("config.json", "adapter_config.json")
@@ -62,14 +62,10 @@ def opened(path: Path | None, threads: int | None = None, adapter: Path | None =
 
 @contextmanager
 def _converted(path: Path, threads: int | None, adapter: Path | None) -> Iterator[Subject]:
-    try:
+    with extra("Scoring checkpoints"):
         from convert import gpt2
         from convert.checkpoint import open_checkpoint
         from convert.merge import open_adapted
-    except ImportError as error:
-        raise MissingExtraError(
-            f"Scoring checkpoints needs the package {error.name}. Install it: pip install 'edgegen[train]'."
-        ) from error
     checkpoint = open_checkpoint(path) if (path / _CONFIGS[0]).is_file() else open_adapted(path, None)
     if lacking := checkpoint.words.missing:
         raise ConvertError(

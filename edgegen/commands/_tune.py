@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgegen.commands._shared import say
-from edgegen.errors import DataError, MissingExtraError, UsageError
+from edgegen.errors import DataError, UsageError, extra
 from edgegen.progress import Progress, plain
 
 if TYPE_CHECKING:
@@ -20,12 +20,23 @@ if TYPE_CHECKING:
 _LEAST = 2  # pairs: of a single one nothing can be both learnt and held out
 _CHECKPOINTS = 10
 _STEPS = 200
+_TRIED = {"kind", "rank", "alpha", "rate", "dropout", "adversarial"}
+
+
+class _Given(argparse.Action):
+    """Stores a value, and that it was given: an option beside --options wins, one that a search tries is refused."""
+
+    def __call__(self, *call: Any) -> None:
+        """Of each option that is there: the parser, its namespace, the value, the option."""
+        _, namespace, values, *_ = call
+        setattr(namespace, self.dest, values)
+        namespace.given = {*getattr(namespace, "given", ()), self.dest}
 
 
 def add_lora(parser: argparse.ArgumentParser) -> None:
     """The options of `lora`."""
     _add_tuning(parser, Path("runs/lora"))
-    parser.add_argument("--options", type=Path, help="best.json of a search, in place of the options from --kind to --mixing")
+    parser.add_argument("--options", type=Path, help="best.json of a search; what is given beside it wins")
 
 
 def add_search(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +55,8 @@ def add_ablate(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_tuning(parser: argparse.ArgumentParser, out: Path) -> None:
-    """What a tuning takes."""
+    """What a tuning takes. The defaults are those of LoraOptions, which cannot be imported before training is asked for."""
+    parser.register("action", None, _Given)
     parser.add_argument("--data", type=Path, required=True, help="JSONL of pairs: task, lang, sections, text")
     parser.add_argument("--valid-data", type=Path, help="JSONL of pairs that only measure; default: every twentieth of --data")
     parser.add_argument("--base", default="bundled", help="bundled, a folder, or a hub name; default: %(default)s")
@@ -107,6 +119,8 @@ def run_search(args: argparse.Namespace) -> int:
     from edgegen.train import search
 
     train, held = pairs_of(args)
+    if tried := sorted(_TRIED & getattr(args, "given", set())):
+        raise UsageError(f"--{tried[0]} is what a search tries. Leave it out; which kinds and losses, say --kinds and --losses.")
     augments = (args.augments or args.augment.replace(",", "+")).split(",")
     space = search.Space(kinds=args.kinds.split(","), adversarial=args.losses.split(","), augments=augments)
     found = search.search(args.base, train, held, args.out, _given(args), trials=args.trials, space=space, say=say)
@@ -133,10 +147,8 @@ def run_ablate(args: argparse.Namespace) -> int:
 
 
 def _lora() -> Any:
-    try:
+    with extra("Training"):
         from edgegen.train import lora
-    except ImportError as error:
-        raise MissingExtraError(f"Training needs the package {error.name}. Install it: pip install 'edgegen[train]'.") from error
     return lora
 
 
@@ -155,11 +167,15 @@ def pairs_of(args: argparse.Namespace) -> tuple[list[Pair], list[Pair]]:
 
 
 def options(args: argparse.Namespace) -> LoraOptions:
-    """The options of an adapter: a search's, else those given. Raises OptionError, NotFoundError, DataError."""
+    """The options of an adapter: those given, on top of a search's. Raises OptionError, NotFoundError, DataError."""
+    mine = _given(args)
     if args.options is None:
-        return _given(args)
+        return mine
     found: LoraOptions = _lora().from_json(args.options)
-    return found if args.steps is None else replace(found, fit=replace(found.fit, **_paced(args, args.steps)))
+    given = getattr(args, "given", set()) | ({"checkpointing"} if args.checkpointing else set())
+    paced = _paced(args, args.steps or found.fit.steps) if given & {"steps", "evaluate_every"} else {}
+    fit = replace(found.fit, **{f.name: getattr(mine.fit, f.name) for f in fields(mine.fit) if f.name in given} | paced)
+    return replace(found, fit=fit, **{f.name: getattr(mine, f.name) for f in fields(mine) if f.name in given})
 
 
 def _paced(args: argparse.Namespace, steps: int) -> dict[str, Any]:

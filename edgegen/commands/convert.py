@@ -17,7 +17,7 @@ from rich.progress import Progress as Bars
 from edgegen import pack, tasks
 from edgegen.commands._shared import language, provenance, say
 from edgegen.domain import LANGS
-from edgegen.errors import DataError, MissingExtraError, NotFoundError, UsageError
+from edgegen.errors import DataError, NotFoundError, UsageError, extra
 from edgegen.pack.source import SUFFIX
 from edgegen.progress import Progress
 
@@ -100,12 +100,8 @@ def _about(args: argparse.Namespace) -> Any:
 
 
 def _building() -> Any:
-    try:
+    with extra("Converting"):
         from convert import build
-    except ImportError as error:
-        raise MissingExtraError(
-            f"Converting needs the package {error.name}. Install it: pip install 'edgegen[train]'."
-        ) from error
     return build
 
 

@@ -13,7 +13,7 @@ from edgegen import catalog, durable, folders, pack, requests, scores, tasks
 from edgegen.commands import _shared, _subjects
 from edgegen.commands._subjects import Subject
 from edgegen.domain import LANGS, Lang
-from edgegen.errors import DataError, MissingExtraError, NotFoundError, OptionError, UsageError
+from edgegen.errors import DataError, NotFoundError, OptionError, UsageError, extra
 from edgegen.evaluate import Case, Reference, Scored, evaluate
 from edgegen.evaluation import cases as cases_of
 from edgegen.evaluation import html, report, tables
@@ -21,7 +21,7 @@ from edgegen.evaluation.report import Evaluated
 from edgegen.explain import ExplainOptions
 from edgegen.progress import Progress, silent
 
-_DEADLINE_S = 600.0  # a busy machine must not turn texts of the model into template texts
+_DEADLINE_S = 600.0
 Cases = dict[tuple[str, Lang], list[Case]]
 
 
@@ -50,6 +50,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--html", type=Path, help="write them as one HTML file with plots")
     parser.add_argument("--record", action="store_true", help="write figures, JSON and HTML into the pack")
     parser.add_argument("--threads", type=int)
+    parser.add_argument(
+        "--deadline", type=float, default=_DEADLINE_S, metavar="SECONDS",
+        help="after which a text is the template's; default: %(default)g, so that a busy machine changes nothing",
+    )  # fmt: skip
     _shared.add_pack(parser)
     _shared.add_adapter(parser)
     _shared.add_catalogue(parser)
@@ -115,6 +119,7 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
     source = args.data or args.corpus or args.catalogue
     return {
         "data": Path(source).name, "limit": args.limit, "n": args.n, "seed": args.seed, "tokenize": args.tokenize,
+        "deadline": args.deadline,
     }  # fmt: skip
 
 
@@ -134,7 +139,7 @@ def _evaluated(args: argparse.Namespace, path: Path | None, found: Cases, progre
 
 
 def _options(args: argparse.Namespace) -> ExplainOptions:
-    return ExplainOptions(n=args.n, seed=args.seed, deadline_s=_DEADLINE_S)
+    return ExplainOptions(n=args.n, seed=args.seed, deadline_s=args.deadline)
 
 
 def _about(subject: Subject, rows: Sequence[Scored]) -> Evaluated:
@@ -173,10 +178,8 @@ def _record(folder: Path, figures: dict[str, Any], whole: dict[str, Any]) -> Non
 
 
 def _recorder() -> Callable[..., None]:
-    try:
+    with extra("Recording"):
         from convert.build import record_evaluation
-    except ImportError as error:
-        raise MissingExtraError(f"Recording needs the package {error.name}. Install it: pip install 'edgegen[train]'.") from error
     return record_evaluation
 
 

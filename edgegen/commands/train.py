@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from edgegen.commands import _prefer as prefer
 from edgegen.commands import _prepare as prepare
 from edgegen.commands import _run as recipe
 from edgegen.commands import _tune as tune
-from edgegen.errors import MissingExtraError
+from edgegen.commands._shared import say
+from edgegen.errors import UsageError, extra
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     base.add_argument("--out", type=Path, default=Path("runs/bundled"), help="folder; a run goes on where it ended")
     base.add_argument("--start", help="go on from these weights (bundled, a folder, a hub name) and not from scratch")
     base.add_argument("--data", type=Path, help="JSONL of pairs in place of the corpus: a model of your own texts alone")
+    base.add_argument("--valid-data", type=Path, help="JSONL of pairs that only measure; default: every twentieth of --data")
     tune.add_lora(stages.add_parser("lora", help="tune a base on pairs"))
     tune.add_search(stages.add_parser("search", help="find the options of an adapter: rank, alpha, rate, dropout"))
     tune.add_ablate(stages.add_parser("ablate", help="what each option brings: variants compared on the pairs held out"))
@@ -45,7 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the stage."""
+    """Run the stage. Raises UsageError where `torchrun` has started several processes for one that takes one."""
+    if args.stage != "lora" and os.environ.get("WORLD_SIZE", "1") != "1":
+        raise UsageError(f"`edgegen train {args.stage}` runs in one process. For several take `torchrun -m edgegen train lora`.")
     known = {
         "corpus": _corpus, "prepare": prepare.run, "prefer": prefer.run, "distill": distill.run,
         "augment": augmenting.run, "base": _base, "lora": tune.run_lora, "run": recipe.run, "search": tune.run_search,
@@ -54,20 +59,9 @@ def run(args: argparse.Namespace) -> int:
     return known[args.stage](args)
 
 
-def say(text: str) -> None:
-    """Talk goes to stderr."""
-    sys.stderr.write(text + "\n")
-
-
-def _missing(error: ImportError) -> MissingExtraError:
-    return MissingExtraError(f"Training needs the package {error.name}. Install it: pip install 'edgegen[train]'.")
-
-
 def _corpus(args: argparse.Namespace) -> int:
-    try:
+    with extra("Training"):
         from edgegen.train import base
-    except ImportError as error:
-        raise _missing(error) from error
     from edgegen.train.corpus.report import as_read, delexicalised, diversity
 
     base.corpus(base.read(args.recipe), args.out / "corpus", say, [args.split] if args.split else base.SPLITS)
@@ -87,21 +81,18 @@ def _corpus(args: argparse.Namespace) -> int:
 
 
 def _base(args: argparse.Namespace) -> int:
-    try:
-        from edgegen.train import base, pairs
-    except ImportError as error:
-        raise _missing(error) from error
-    recipe = base.read(args.recipe)
-    own = list(pairs.read(args.data)) if args.data else None
-    sys.stdout.write(f"{base.train(recipe, args.out, say, args.start, own)}\n")
+    with extra("Training"):
+        from edgegen.train import base
+    if args.valid_data and not args.data:
+        raise UsageError("--valid-data measures a training on --data; the corpus has pairs of its own for it. Leave it out.")
+    own = tune.pairs_of(args) if args.data else None
+    sys.stdout.write(f"{base.train(base.read(args.recipe), args.out, say, args.start, own)}\n")
     return 0
 
 
 def _drafts(args: argparse.Namespace) -> int:
-    try:
+    with extra("Training"):
         from edgegen.train import base, drafts, pairs
-    except ImportError as error:
-        raise _missing(error) from error
     from edgegen.commands._shared import open_pack
     from edgegen.pack import DRAFT
 

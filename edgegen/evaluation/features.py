@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Hashable, Sequence
 
+from edgegen.evaluation.measures import Measure, ratio
+
 Features = Collection[Hashable]
 
 
@@ -18,9 +20,10 @@ def usr(texts: Sequence[Hashable]) -> float:
     return len(set(texts)) / len(texts) if texts else 0.0
 
 
-def fmr(found: Sequence[Features], wanted: Sequence[Hashable]) -> float:
-    """Feature matching ratio: the share of texts that have the feature of their reference."""
-    return sum(feature in features for features, feature in zip(found, wanted, strict=True)) / len(wanted) if wanted else 0.0
+def fmr(found: Sequence[Features], wanted: Sequence[Hashable | None]) -> Measure:
+    """Feature matching ratio: the share of texts that have the feature of their reference; None where that has none."""
+    hit = [feature is not None and feature in features for features, feature in zip(found, wanted, strict=True)]
+    return ratio(hit, [feature is not None for feature in wanted])
 
 
 def fcr(found: Sequence[Features], known: Features) -> float:

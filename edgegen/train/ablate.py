@@ -92,6 +92,8 @@ def ablate(
     Raises what `lora.tune` raises.
     """
     found = variants(usual, vary)
+    for options in found.values():
+        lora.check(base, options)
     lora.claim(out, base, [*train, *valid], usual)
     folder = lora.prepare_base(base, out / "base")
     opened = open_checkpoint(folder)

@@ -17,11 +17,12 @@ import transformers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from convert.checkpoint import open_checkpoint
+from convert.config import Config
 from edgegen import lexicon, licensing, pack, tasks
 from edgegen.domain import LANGS, Lang
 from edgegen.errors import DataError, NotFoundError
 from edgegen.pack.manifest import PROVENANCE
-from edgegen.train import augment, lora, pairs, tokenizer
+from edgegen.train import augment, lora, memory, pairs, tokenizer
 from edgegen.train.corpus import generate
 from edgegen.train.corpus.world import Split
 from edgegen.train.dataset import Encoder, PairDataset, draft_table, licensing_table
@@ -31,6 +32,9 @@ from edgegen.train.pairs import Pair
 Say = Callable[[str], None]
 Texts = Callable[[Split], Iterable[Pair]]
 """The pairs of a split; of `valid` they only measure."""
+Own = tuple[Sequence[Pair], Sequence[Pair]]
+"""A retailer's pairs: those to learn from and those that only measure."""
+_OF_CORPUS, _OF_PAIRS = ("pairs", "valid", "test", "weights"), ("augment", "copies")
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 
 
@@ -173,18 +177,23 @@ def _history(start: str | None) -> dict[str, Any]:
     return {"start": pack.read_manifest(path).provenance if (path / pack.MANIFEST).is_file() else start}
 
 
-def train(recipe: Recipe, folder: Path, say: Say, start: str | None = None, own: Sequence[Pair] | None = None) -> Path:
+def train(recipe: Recipe, folder: Path, say: Say, start: str | None = None, own: Own | None = None) -> Path:
     """Corpus, tokenizer and model in `folder`, going on where a run ended; returns the checkpoint's folder.
 
     `start` is a pack or checkpoint (`bundled`, a folder, a hub name) whose weights and tokenizer training goes on from; None
-    begins from scratch. `own` pairs take the corpus's place. Raises UsageError where `folder` holds a run on others.
+    begins from scratch. `own` pairs take the corpus's place. Raises UsageError where `folder` holds another run, DataError for
+    a key of the recipe that would do nothing, and what `lora.check` raises.
     """
-    texts = _corpus(recipe, folder, say) if own is None else _own(recipe, folder, start, own)
+    _check(recipe, own)
+    sizes = Config(recipe.vocab_size, recipe.context, recipe.width, recipe.layers) if start is None else lora.sizes(start)
+    memory.require(start or recipe.name, sizes, recipe.fit, None, recipe.fit.batch)
+    lora.claim(folder, start or "scratch", own[0] if own else (), recipe)
+    texts = _corpus(recipe, folder, say) if own is None else _own(recipe, *own)
     checkpoint = folder / "checkpoint"
     history, (words, net) = _history(start), _first(recipe, folder, start, texts, say)
     encoder = Encoder(words)
     say("pairs: encoding")
-    sets = {split: PairDataset(encoder, texts(split), recipe.context) for split in ("train", "valid")}
+    sets = {split: PairDataset(encoder, texts(split), net.config.n_positions) for split in ("train", "valid")}
     total = sum(sets["train"].lengths)
     say(f"training: {len(sets['train'])} pairs, {total} tokens, {sets['train'].too_long} too long")
     say(f"model: {sum(p.numel() for p in net.parameters()) / 1e6:.1f}M parameters")
@@ -211,8 +220,13 @@ def _corpus(recipe: Recipe, folder: Path, say: Say) -> Texts:
     return partial(load, folder / "corpus")
 
 
-def _own(recipe: Recipe, folder: Path, start: str | None, found: Sequence[Pair]) -> Texts:
-    learnt, held = pairs.split(found)
-    lora.claim(folder, start or "scratch", learnt, recipe)
+def _check(recipe: Recipe, own: Own | None) -> None:
+    unused, usual = _OF_CORPUS if own else _OF_PAIRS, Recipe(recipe.name)
+    if named := [name for name in unused if getattr(recipe, name) != getattr(usual, name)]:
+        why = "which size the corpus, and --data takes its place" if own else "which change pairs of --data, and there are none"
+        raise DataError(f"The recipe {recipe.name} sets {', '.join(named)}, {why}. Take that out, or take another recipe.")
+
+
+def _own(recipe: Recipe, learnt: Sequence[Pair], held: Sequence[Pair]) -> Texts:
     more = augment.augmented(learnt, recipe.augment, recipe.copies, recipe.seed, held)
     return lambda split: more if split == "train" else held

@@ -77,11 +77,10 @@ def _line(fact: Fact, lang: Lang) -> str:
 
 
 def estimate(work: Work, out: Path, options: DistillOptions) -> Estimate:
-    """What is left to ask, and about how many tokens it takes."""
-    left = _left(work, out)
-    read = sum(len(message["content"]) / TOKENS[request.lang] for _, request in left for message in messages(request))
-    written = sum(options.n * tasks.get(request.task).max_new_tokens for _, request in left)
-    return Estimate(len(left), round(read), written)
+    """What is left to ask, and about how many tokens it takes: read, and written at most."""
+    left = [(request.lang, _question(id_, request, options)) for id_, request in _left(work, out, options)]
+    read = sum(len(message["content"]) / TOKENS[lang] for lang, one in left for message in one.messages)
+    return Estimate(len(left), round(read), sum(one.n * one.max_tokens for _, one in left))
 
 
 def distill(
@@ -95,7 +94,7 @@ def distill(
     if any(tasks.get(request.task).choices for _, request in work):
         raise UsageError("A task that chooses among given texts needs none written. Name another.")
     out.mkdir(parents=True, exist_ok=True)
-    asked.gather([_question(*one, options) for one in _left(work, out)], out / ASKED, endpoint, say, transport)
+    asked.gather([_question(*one, options) for one in _left(work, out, options)], out / ASKED, endpoint, say, transport)
     if not (out / ASKED).is_file():
         raise DataError("There was nothing to ask: no product has the facts that the task needs.")
     rows = out / "texts.jsonl"
@@ -103,15 +102,18 @@ def distill(
     return prepare({"train": rows}, out / PAIRS, PrepareOptions(kind="pairs"), say)
 
 
-def _left(work: Work, out: Path) -> Work:
-    done = {(row["id"], row["task"], row["lang"]) for row in asked.read(out / ASKED)}
+def _left(work: Work, out: Path, options: DistillOptions) -> Work:
+    """What has fewer answers than are asked for now. Rows of files from before `n` was kept are whole."""
+    done = {
+        (row["id"], row["task"], row["lang"]) for row in asked.read(out / ASKED) if row.get("n", options.n) >= options.n
+    }
     return [(id_, request) for id_, request in work if (id_, request.task, request.lang) not in done]
 
 
 def _question(id_: str, request: Request, options: DistillOptions) -> Question:
     seed = options.seed * SEED_STEP + zlib.crc32(id_.encode()) % SEED_STEP * options.n
     tokens = 2 * tasks.get(request.task).max_new_tokens  # a word of ours may be two of its tokens
-    row = {"id": id_, **request_to_json(request)}
+    row = {"id": id_, "n": options.n, **request_to_json(request)}
     return Question(row, messages(request), options.n, options.temperature, tokens, seed)
 
 

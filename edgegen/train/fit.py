@@ -26,7 +26,7 @@ from edgegen.errors import DataError, OptionError
 from edgegen.progress import Progress, plain
 from edgegen.train import kinds, track
 from edgegen.train.batches import MixedBatches, mixed
-from edgegen.train.dataset import Example, PairDataset, collate
+from edgegen.train.dataset import PairDataset, collate
 from edgegen.train.losses import TextLoss
 from edgegen.train.track import Tracker
 
@@ -271,8 +271,3 @@ def curve(log: Sequence[dict[str, float]], most: int = 200) -> list[dict[str, fl
     kept = ("step", "loss", "eval_loss")
     found = [{key: entry[key] for key in kept if key in entry} for entry in log if "loss" in entry or "eval_loss" in entry]
     return [entry for i, entry in enumerate(found) if "eval_loss" in entry or i % max(1, len(found) // most) == 0]
-
-
-def lengths(examples: Sequence[Example]) -> tuple[int, int]:
-    """Tokens in all and tokens of text, for the log."""
-    return sum(len(e.ids) for e in examples), sum(len(e.ids) - e.start for e in examples)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ _KEYS = ("context_length", "embedding_length", "block_count")
 
 
 def _default_fit() -> FitOptions:
-    return FitOptions(steps=400, batch=16, rate=5e-4, warmup=40, weight_decay=0.0)
+    return FitOptions(steps=200, batch=16, warmup=10, save_every=20)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,10 +154,10 @@ def tune(
 
 def check(base: str, options: LoraOptions) -> None:
     """Raise what a base is refused for before it is loaded: NotFoundError, ConvertError, PackError; UsageError for its size."""
-    memory.require(base, _sizes(base), options, max(1, options.fit.batch // processes()))
+    memory.require(base, sizes(base), options.fit, options, max(1, options.fit.batch // processes()))
 
 
-def _sizes(base: str) -> Config:
+def sizes(base: str) -> Config:
     """A base's sizes, of which no weight is read."""
     source = pack.bundled() if base == BUNDLED else find(base)
     if not (source / pack.MANIFEST).is_file():
@@ -175,14 +175,21 @@ def claim(out: Path, base: str, train: Iterable[Pair], options: Any) -> None:
     digest = hashlib.sha256()
     for pair in train:
         digest.update(json.dumps(pair.to_json(), sort_keys=True).encode())
-    shape = asdict(replace(options, fit=replace(options.fit, track="none")))  # where losses go may change
-    run = json.dumps({"base": base, "pairs": digest.hexdigest(), "options": shape}, indent=2) + "\n"
+    run = json.dumps({"base": base, "pairs": digest.hexdigest(), "options": _shape(asdict(options))}, indent=2) + "\n"
     path = out / "run.json"
     if not path.is_file():
         with whole(path) as part:
             part.write_text(run, "utf-8")
     elif path.read_text("utf-8") != run:
         raise UsageError(f"{out} holds a run with another base, other pairs or options. Choose another folder, or delete it.")
+
+
+def _shape(options: dict[str, Any]) -> dict[str, Any]:
+    """What decides how it is trained: where losses go may change."""
+    return {
+        name: _shape(value) if isinstance(value, dict) else "none" if name == "track" else value
+        for name, value in options.items()
+    }
 
 
 def adapted(model: GPT2LMHeadModel, folder: Path, options: LoraOptions, fresh: list[int]) -> PeftModel:

@@ -30,10 +30,11 @@ from edgegen.train.dpo import Row
 from edgegen.train.fit import FitOptions
 from edgegen.train.lora import LoraOptions
 from edgegen.train.pairs import Pair
-from edgegen.train.preferences import TEACHES, Gathered, Preference, Teach
+from edgegen.train.preferences import TEACHES, Gathered, Preference, Said, Teach
 from edgegen.train.reward import Reward
 
 REPORT = "report.json"
+_BEFORE = "before.json"
 _EVERY = 5  # each fifth request is held out
 _DEADLINE_S = 600.0
 Say = Callable[[str], None]
@@ -112,23 +113,26 @@ def prefer(
 ) -> Outcome:
     """Learn from a store's entries, and from the reward on texts that the base writes for `requests`; either may be empty.
 
-    Writes `out/adapter`, `out/merged` and `out/report.json`. An interrupted training goes on from `out/steps`. Raises DataError
-    where there is nothing to prefer, UsageError where `out` holds another run, and what `lora.tune` raises.
+    Writes `out/adapter`, `out/merged` and `out/report.json`. An interrupted run keeps what the base wrote (`out/before.json`) and
+    trains on from `out/steps`. Raises DataError where there is nothing to prefer, UsageError where `out` holds another run, and
+    what `lora.tune` raises.
     """
+    lora.check(base, options.adapter)
+    requests = [safe(request)[0] for request in requests]  # as the explainer sees them, and the store keeps them
+    gathered = preferences.from_store(entries)
+    lora.claim(out, base, [*_pairs(gathered.found), *(Pair(request, "") for request in requests)], options)
     folder = lora.prepare_base(base, out / "base")
     opened = open_checkpoint(folder)
-    requests = [safe(request)[0] for request in requests]  # as the explainer sees them, and the store keeps them
     asked = list(dict.fromkeys([*requests, *_requests(entries)]))
     held = asked[::_EVERY][: options.measured]
-    gathered = preferences.from_store(entries)
-    with _writer(opened, out / "before.gguf") as explainer:
-        for request in requests:
-            _best_of_n(explainer, request, options, gathered)
-        before = _written(explainer, held, options.n)
+    if not (out / _BEFORE).is_file():
+        with _writer(opened, out / "before.gguf") as explainer:
+            chosen = _chosen(explainer, requests, options, preferences.said(entries))
+            _keep(out / _BEFORE, chosen, _written(explainer, held, options.n))
+    before = _kept(out / _BEFORE, gathered)
     learnt = [one for one in gathered.found if one.request not in held]
     measured = [one for one in gathered.found if one.request in held]
     _tell(gathered, learnt, say)
-    lora.claim(out, base, [pair for one in gathered.found for pair in one.pairs()], options.adapter)
     train, valid = (rows(opened, some) for some in (learnt, measured))
     margins = dpo.margins(opened.model, valid)
     model = _tuned(opened, folder, out, options, train, valid)
@@ -145,6 +149,27 @@ def prefer(
     with whole(out / REPORT) as part:
         part.write_text(json.dumps(found.to_json(), indent=2) + "\n", "utf-8")
     return found
+
+
+def _pairs(found: Sequence[Preference]) -> Iterator[Pair]:
+    return (pair for one in found for pair in one.pairs())
+
+
+def _keep(path: Path, chosen: Gathered, before: Written) -> None:
+    """Note what the base wrote, so that a training that goes on learns from the same texts."""
+    rows = [[first.to_json(), second.to_json()] for first, second in (one.pairs() for one in chosen.found)]
+    made = {"pairs": rows, "why": [one.why for one in chosen.found], "left": dict(chosen.left), "before": asdict(before)}
+    with whole(path) as part:
+        part.write_text(json.dumps(made, ensure_ascii=False) + "\n", "utf-8")
+
+
+def _kept(path: Path, into: Gathered) -> Written:
+    made = json.loads(path.read_text("utf-8"))
+    for rows, why in zip(made["pairs"], made["why"], strict=True):
+        first, second = map(Pair.from_json, rows)
+        into.found.append(Preference(first.request, first.text, second.text, why))
+    into.left.update(made["left"])
+    return Written(**made["before"])
 
 
 def _requests(entries: Sequence[Entry]) -> Iterator[Request]:
@@ -175,12 +200,16 @@ def _writer(checkpoint: Checkpoint, path: Path) -> Iterator[Explainer]:
     path.unlink()
 
 
-def _best_of_n(explainer: Explainer, request: Request, options: PreferOptions, into: Gathered) -> None:
-    made = _drafts(explainer, request, options.n)
-    found = preferences.from_candidates(made.prompt, made.candidates, options.teach)
-    into.found += found
-    if not found:
-        into.left["candidates all true, or all untrue" if options.teach == "truth" else "candidates of the same reward"] += 1
+def _chosen(explainer: Explainer, requests: Sequence[Request], options: PreferOptions, known: Said) -> Gathered:
+    """The best of n texts that the base writes for each request, over worse ones."""
+    out = Gathered()
+    for request in requests:
+        made = _drafts(explainer, request, options.n)
+        found = preferences.from_candidates(made.prompt, made.candidates, options.teach, known)
+        out.found += found
+        if not found:
+            out.left["candidates all true, or all untrue" if options.teach == "truth" else "candidates of the same reward"] += 1
+    return out
 
 
 def _drafts(explainer: Explainer, request: Request, n: int) -> Explanation:

@@ -7,7 +7,7 @@ out, as DPO's derivation needs. Texts on other facts can be told apart, but what
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Literal, get_args
@@ -16,7 +16,7 @@ from edgegen import grounding, selection, slots, tasks, wire
 from edgegen.domain import Fact, Request
 from edgegen.errors import EdgegenError
 from edgegen.slots import Prompt, Segment
-from edgegen.store import Entry
+from edgegen.store import Entry, Event
 from edgegen.train import reward
 from edgegen.train.pairs import Pair
 from edgegen.train.prepare import matching
@@ -41,6 +41,10 @@ class Preference:
     def pairs(self) -> tuple[Pair, Pair]:
         """Both texts as pairs, the chosen one first."""
         return Pair(self.request, self.chosen), Pair(self.request, self.rejected)
+
+
+Said = Mapping[tuple[Request, str], Sequence[Event]]
+"""What people made of a request's text, its slots as `<|vN|>`."""
 
 
 @dataclass(slots=True)
@@ -104,17 +108,34 @@ def _liked(entry: Entry) -> bool | None:
     return None if not kinds else kinds[-1] in ("accepted", "up")
 
 
-def from_candidates(prompt: Prompt, candidates: Sequence[list[Segment] | None], teach: Teach = "truth") -> list[Preference]:
+def said(entries: Iterable[Entry]) -> Said:
+    """What a store's entries say of each text whose slots are known."""
+    found = dict[tuple[Request, str], list[Event]]()
+    for entry in entries:
+        if entry.shown.slotted is None:
+            continue
+        try:
+            request = wire.request_from_json(entry.shown.request)
+        except EdgegenError:  # `from_store` counts it
+            continue
+        found.setdefault((request, entry.shown.slotted), []).extend(entry.events)
+    return found
+
+
+def from_candidates(
+    prompt: Prompt, candidates: Sequence[list[Segment] | None], teach: Teach = "truth", known: Said | None = None
+) -> list[Preference]:
     """The best candidate on a prompt, the first of several, over the two worst that are text.
 
-    The worse ones say something untrue; with `teach` "reward" it is enough that their rewards differ by more than GAP.
+    The worse ones say something untrue; with `teach` "reward" it is enough that their rewards differ by more than GAP. What
+    people made of the very same text (`known`) counts in its reward.
     """
-    valued = ((reward.of(segments, prompt), segments) for segments in candidates if segments)
-    ranked = sorted(valued, key=lambda one: -one[0].total)
     request = prompt.request
     full = tasks.get(request.task).prompt(request)
-    texts = [(worth, matching.written(selection.moved(segments, full))) for worth, segments in ranked]
-    best = ranked[0][0].total if ranked else 0.0
+    written = ((segments, matching.written(selection.moved(segments, full))) for segments in candidates if segments)
+    valued = [(reward.of(segments, prompt, (known or {}).get((request, text), ())), text) for segments, text in written]
+    texts = sorted(valued, key=lambda one: -one[0].total)
+    best = texts[0][0].total if texts else 0.0
     worse = dict.fromkeys(
         text
         for worth, text in reversed(texts)

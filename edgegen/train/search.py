@@ -53,6 +53,14 @@ class Space:
 
 
 @dataclass(frozen=True, slots=True)
+class _Run:
+    """What decides a trial, but for its number."""
+
+    usual: LoraOptions
+    space: Space
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """A finished search: the best options, their loss, and how many trials were finished and pruned."""
 
@@ -73,7 +81,8 @@ def search(
     if trials < 1:
         raise OptionError(f"trials must be at least 1, got {trials}")
     lora.check(base, usual)
-    lora.claim(out, base, [*train, *valid], replace(usual, kind="lora"))
+    space = space or Space()
+    lora.claim(out, base, [*train, *valid], _Run(usual, space))
     folder = lora.prepare_base(base, out / "base")
     opened = open_checkpoint(folder)
     encoder, context = Encoder(opened.tokenizer), opened.config.n_positions
@@ -88,22 +97,29 @@ def search(
     study = _study(out, usual.fit.seed)
 
     def objective(trial: optuna.Trial) -> float:
-        options = _sampled(trial, space or Space(), usual)
-        loss = _loss(folder, (learnt(options.augment), held), options, trial)
+        options = _sampled(trial, space, usual)
+        try:
+            loss = _loss(folder, (learnt(options.augment), held), options, trial)
+        except DataError as error:  # a rate that is too high makes the loss no number: so much for this trial
+            say(f"trial {trial.number}: {error}")
+            raise optuna.TrialPruned from error
         say(f"trial {trial.number}: loss {loss:.4f}, {json.dumps(trial.params)}")
         return loss
 
     done = len([t for t in study.trials if t.state.is_finished() and t.state != optuna.trial.TrialState.FAIL])
     study.optimize(objective, n_trials=max(0, trials - done))
-    return _best(study, space or Space(), usual, out)
+    return _best(study, space, usual, out)
 
 
 def _study(out: Path, seed: int) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return optuna.create_study(
+    study = optuna.create_study(
         study_name="lora", storage=f"sqlite:///{out / STUDY}", load_if_exists=True, direction="minimize",
-        sampler=optuna.samplers.TPESampler(seed=seed), pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=1),
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=1),
     )  # fmt: skip
+    # The sampler's state is not kept: with the same seed a search that goes on would draw its first trials again.
+    study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials))
+    return study
 
 
 def _sampled(trial: Any, space: Space, usual: LoraOptions) -> LoraOptions:
@@ -148,6 +164,8 @@ class _Report(TrainerCallback):  # type: ignore[misc]
 def _best(study: optuna.Study, space: Space, usual: LoraOptions, out: Path) -> Outcome:
     states = [trial.state for trial in study.trials]
     finished = states.count(optuna.trial.TrialState.COMPLETE)
+    if not finished:
+        raise DataError("No trial came to its end. Look at what was said of them; a lower rate or more --trials may help.")
     best = study.best_trial
     options = _sampled(optuna.trial.FixedTrial(best.params), space, usual)
     options = replace(options, fit=replace(options.fit, save_every=usual.fit.save_every))

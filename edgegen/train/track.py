@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,9 +21,12 @@ FOLDER = "tensorboard"
 def callbacks(tracker: Tracker, steps: Path) -> Sequence[TrainerCallback]:
     """What tells a tracker of a training with checkpoints in `steps`. Raises MissingExtraError for one that is not installed.
 
-    TensorBoard comes with edgegen[train]; where it was left out nothing is written.
+    TensorBoard comes with edgegen[train]; where it was left out nothing is written, and that is said.
     """
-    if tracker == "none" or (tracker == "tensorboard" and find_spec("tensorboard") is None):
+    if tracker == "tensorboard" and find_spec("tensorboard") is None:
+        sys.stderr.write("TensorBoard is not installed: losses are told here alone.\n")
+        return ()
+    if tracker == "none":
         return ()
     if tracker == "tensorboard":
         from transformers.integrations import TensorBoardCallback

@@ -302,7 +302,10 @@ def test_a_loss_that_is_no_number(
 def test_several_processes_are_refused(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """They would all write the same files."""
+    """They would all write the same files; the same is so of every stage but `lora`."""
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert run(recipe(tmp_path, base)) == 2
-    assert "one process" in capsys.readouterr().err
+    assert "`edgegen train run` runs in one process" in capsys.readouterr().err
+    for command in ("search --data x", "ablate --data x --vary rank=2", "prefer", "base", "fuse a b"):
+        assert main(["train", *command.split()]) == 2
+        assert f"`edgegen train {command.split()[0]}` runs in one process" in capsys.readouterr().err

@@ -19,10 +19,12 @@ from edgegen.train.base import Recipe
 from edgegen.train.fit import FitOptions
 from tests.fakes.checkpoints import PAIRS
 
-TINY = Recipe(
-    "tiny", pairs=4, valid=1, test=1, vocab_size=1600, width=64, layers=1, heads=2,
-    fit=FitOptions(steps=2, batch=4, warmup=1, save_every=2, log_every=1),
-)  # fmt: skip
+SMALL = Recipe(
+    "tiny", vocab_size=1600, width=64, layers=1, heads=2, fit=FitOptions(steps=2, batch=4, warmup=1, save_every=2, log_every=1)
+)
+TINY = replace(SMALL, pairs=4, valid=1, test=1)
+
+OWN = pairs.split(PAIRS)
 
 
 @pytest.mark.slow
@@ -47,23 +49,23 @@ def test_a_base_and_the_next_one(tmp_path: Path) -> None:
 
 def test_own_pairs_in_place_of_the_corpus(tmp_path: Path) -> None:
     """Tokenizer and weights come from them alone, without a licensing table; other pairs are refused in the same folder."""
-    made = base.train(TINY, tmp_path, lambda _: None, own=PAIRS)
+    made = base.train(SMALL, tmp_path, lambda _: None, own=OWN)
     opened = open_checkpoint(made)
     assert not (tmp_path / "corpus").exists() and not (made / licensing.FILE).exists()
     assert len(opened.tokenizer.encode("costs")) < len("costs")
-    assert json.loads((tmp_path / PROVENANCE).read_text("utf-8"))["pairs"] == len(pairs.split(PAIRS)[0])
+    assert json.loads((tmp_path / PROVENANCE).read_text("utf-8"))["pairs"] == len(OWN[0])
     with pytest.raises(UsageError, match="other pairs"):
-        base.train(TINY, tmp_path, lambda _: None, own=PAIRS[:-1])
+        base.train(SMALL, tmp_path, lambda _: None, own=(OWN[0][:-1], OWN[1]))
 
 
 @pytest.mark.slow
 def test_going_on_takes_the_recipes_dropout(tmp_path: Path) -> None:
     """Whatever the weights to begin with were trained with: the checkpoint that comes of it, and what it learns, show it."""
-    first = base.train(TINY, tmp_path / "first", lambda _: None, own=PAIRS)
+    first = base.train(SMALL, tmp_path / "first", lambda _: None, own=OWN)
     rates = (0.0, 0.5)
     runs = [
         open_checkpoint(
-            base.train(replace(TINY, dropout=rate), tmp_path / str(rate), lambda _: None, start=str(first), own=PAIRS)
+            base.train(replace(SMALL, dropout=rate), tmp_path / str(rate), lambda _: None, start=str(first), own=OWN)
         ).model
         for rate in rates
     ]
@@ -73,10 +75,28 @@ def test_going_on_takes_the_recipes_dropout(tmp_path: Path) -> None:
 
 def test_own_pairs_are_augmented_by_the_recipe(tmp_path: Path) -> None:
     """Copies in other orders are learnt beside the pairs."""
-    recipe = replace(TINY, augment=("facts",), copies=3)
-    base.train(recipe, tmp_path, lambda _: None, own=PAIRS)
-    learnt = len(pairs.split(PAIRS)[0])
+    recipe = replace(SMALL, augment=("facts",), copies=3)
+    base.train(recipe, tmp_path, lambda _: None, own=OWN)
+    learnt = len(OWN[0])
     assert learnt < json.loads((tmp_path / PROVENANCE).read_text("utf-8"))["pairs"] <= 4 * learnt
+
+
+def test_what_a_recipe_says_in_vain_is_refused(tmp_path: Path) -> None:
+    """Before anything is written: sizes of a corpus that is not asked for, copies of pairs that are not there."""
+    with pytest.raises(DataError, match=r"tiny sets pairs, valid, test, which size the corpus"):
+        base.train(TINY, tmp_path, lambda _: None, own=OWN)
+    with pytest.raises(DataError, match=r"tiny sets augment, copies, which change pairs of --data"):
+        base.train(replace(TINY, augment=("facts",), copies=2), tmp_path, lambda _: None)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_holds_one_recipes_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose steps another would take for its own."""
+    monkeypatch.setattr(base, "_first", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        base.train(TINY, tmp_path, lambda _: None)
+    with pytest.raises(UsageError, match="or options"):
+        base.train(replace(TINY, width=32), tmp_path, lambda _: None)
 
 
 def test_recipes_that_cannot_be_read(tmp_path: Path) -> None:

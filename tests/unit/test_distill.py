@@ -92,7 +92,7 @@ def test_what_was_answered_is_not_asked_again(tmp_path: Path) -> None:
     assert 0 < done < len(WORK)
     with asked.open("a", encoding="utf-8") as file:
         file.write('{"id": "p3", "task": "rea')
-    assert distill.estimate(WORK, tmp_path, DistillOptions()).questions == len(WORK) - done
+    assert distill.estimate(WORK, tmp_path, DistillOptions(n=3)).questions == len(WORK) - done
     again = Model()
     run(again, tmp_path)
     assert len(again.calls) == len(WORK) - done
@@ -101,6 +101,16 @@ def test_what_was_answered_is_not_asked_again(tmp_path: Path) -> None:
     third = Model()
     run(third, tmp_path)
     assert not third.calls
+
+
+def test_more_answers_are_asked_for_anew(tmp_path: Path) -> None:
+    """Where there are fewer than are asked for now; the estimate is what the calls may take at most."""
+    run(Model(), tmp_path, n=2)
+    assert distill.estimate(WORK, tmp_path, DistillOptions(n=2)).questions == 0
+    guess, model = distill.estimate(WORK, tmp_path, DistillOptions(n=3)), Model()
+    run(model, tmp_path, n=3)
+    assert len(model.calls) == guess.questions == len(WORK)
+    assert sum(call["n"] * call["max_tokens"] for call in model.calls) == guess.completion_tokens
 
 
 def test_troubles_that_pass_are_waited_out(tmp_path: Path) -> None:

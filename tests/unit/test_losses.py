@@ -9,9 +9,11 @@ import pytest
 import torch
 from torch.nn import functional
 from transformers import GPT2Config, GPT2LMHeadModel
+from transformers.activations import ACT2FN
 
 from edgegen.errors import DataError, OptionError
 from edgegen.slots import SPECIALS
+from edgegen.train import fit as fitting
 from edgegen.train import tokenizer
 from edgegen.train.batches import MixedBatches, mixed
 from edgegen.train.dataset import IGNORE, Encoder, PairDataset, collate
@@ -89,10 +91,14 @@ def data() -> tuple[Any, PairDataset]:
     return words, PairDataset(Encoder(words), PAIRS * 8, 256)
 
 
-def trained(data: tuple[Any, PairDataset], out: Path, *, dropout: float = 0.0, valid: bool = False, **changes: Any) -> Any:
-    """Weights and log of a short training."""
+def trained(
+    data: tuple[Any, PairDataset], out: Path, *, dropout: float = 0.0, valid: bool = False, watch: Any = None, **changes: Any
+) -> Any:
+    """Weights and log of a short training; `watch` is called with each MLP that runs, before it does."""
     words, pairs = data
     net = model(dropout, len(words))
+    if watch:
+        net.transformer.h[0].mlp.register_forward_pre_hook(lambda mlp, _: watch(mlp))
     options = FitOptions(**{"steps": 6, "batch": 4, "rate": 5e-3, "warmup": 1, "save_every": 2, "log_every": 1, **changes})
     log = fit(net, words, pairs, pairs if valid else None, out, options)
     return net.state_dict(), log
@@ -113,6 +119,33 @@ def test_each_option_changes_what_is_learnt(data: tuple[Any, PairDataset], tmp_p
     wet, _ = trained(data, tmp_path / "wet", dropout=0.2)
     dropped, _ = trained(data, tmp_path / "rdrop", dropout=0.2, adversarial="rdrop")
     assert max(float((wet[key] - dropped[key]).abs().max()) for key in wet) > 1e-3
+
+
+def test_what_a_step_computes_with(data: tuple[Any, PairDataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The GELU that is one kernel; each block twice where activations are computed anew; bf16 where it pays."""
+    anew = {"checkpointing": True}
+    for name, pays, changes, passes in (("plain", False, {}, 6), ("anew", False, anew, 12), ("bf16", True, {}, 6)):
+        monkeypatch.setattr(fitting, "bf16_pays", lambda pays=pays: pays)
+        seen = list[tuple[Any, bool]]()
+        trained(data, tmp_path / name, watch=lambda mlp, s=seen: s.append((mlp.act, torch.is_autocast_enabled("cpu"))), **changes)
+        assert len(seen) == passes and {half for _, half in seen} == {pays}
+        assert all(isinstance(act, type(ACT2FN[fitting.FUSED])) for act, _ in seen)
+
+
+def test_mixing_reaches_the_training(data: tuple[Any, PairDataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 21 texts in one language and 3 in the other an epoch takes these 3, or, mixed at temperature 2, more of them."""
+    words, few = data[0], PairDataset(Encoder(data[0]), [PAIRS[0]] * 21 + [PAIRS[1]] * 3, 256)
+    rare = set(map(id, few.examples[21:]))
+    for mixing, counts in ((1.0, {3}), (2.0, {6, 7})):
+        seen = list[int]()
+
+        def counted(batch: Any, pad: int, seen: list[int] = seen) -> Any:
+            seen.extend(id(example) for example in batch)
+            return collate(batch, pad)
+
+        monkeypatch.setattr(fitting, "collate", counted)
+        trained((words, few), tmp_path / str(mixing), mixing=mixing)
+        assert sum(one in rare for one in seen[:24]) in counts
 
 
 def test_two_half_batches_are_one(data: tuple[Any, PairDataset], tmp_path: Path) -> None:

@@ -35,11 +35,12 @@ def test_parameters_are_counted_exactly(base: Path) -> None:
 def test_what_it_grows_with(base: Path) -> None:
     """The batch, less so with checkpointing; the rank; each matrix that gets an adapter."""
     config = configs.checked(configs.read(base), "")
-    whole, passing = memory.needed(config, USUAL, 16)
-    assert memory.needed(config, USUAL, 8) == (whole, passing / 2)
-    frugal = replace(USUAL, fit=replace(USUAL.fit, checkpointing=True))
-    assert memory.needed(config, frugal, 16)[1] < passing
-    assert whole > memory.needed(config, replace(USUAL, targets=("c_attn",)), 16)[0] > 4 * memory.parameters(config)
+    whole, passing = memory.needed(config, USUAL.fit, USUAL, 16)
+    assert memory.needed(config, USUAL.fit, USUAL, 8) == (whole, passing / 2)
+    assert memory.needed(config, replace(USUAL.fit, checkpointing=True), USUAL, 16)[1] < passing
+    attention = replace(USUAL, targets=("c_attn",))
+    assert whole > memory.needed(config, USUAL.fit, attention, 16)[0] > 4 * memory.parameters(config)
+    assert memory.needed(config, USUAL.fit, None, 16) == (16 * memory.parameters(config), passing)
 
 
 def test_a_base_that_does_not_fit_is_refused(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,6 +62,8 @@ def test_the_commands_say_so(base: Path, tmp_path: Path, capsys: pytest.CaptureF
     """One line, and nothing in the folder."""
     huge, data = edited(base, tmp_path / "huge", n_embd=65536, n_layer=500), tmp_path / "pairs.jsonl"
     pairs.write(data, PAIRS)
-    for stage in ("lora", "search"):
-        assert main(["train", stage, "--data", str(data), "--base", str(huge), "--out", str(tmp_path / "out")]) == 2
+    start = ["--start", str(huge), "--recipe", "models/recipes/own.toml"]
+    for stage, more in (("lora", []), ("search", []), ("ablate", ["--vary", "rank=2"]), ("base", start)):
+        which = more if stage == "base" else ["--base", str(huge), *more]
+        assert main(["train", stage, "--data", str(data), *which, "--out", str(tmp_path / "out")]) == 2
         assert "of memory" in capsys.readouterr().err and not (tmp_path / "out").exists()

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -32,6 +33,17 @@ OPTIONS = PreferOptions(LoraOptions(rank=4, alpha=8.0, dropout=0.0, fit=QUICK), 
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny base with edgegen's tokens."""
     return make_checkpoint(tmp_path_factory.mktemp("base") / "base")
+
+
+class Two:
+    """Writes the same two texts for everything."""
+
+    def explain(self, request: Request, options: ExplainOptions) -> Explanation:
+        """A good one and a poor one."""
+        plan = tuple(section.facts for section in request.sections)
+        prompt = selection.prompt(request, plan)
+        texts = tuple(slots.parse(text, prompt) for text in ("<|v1|> is a desk.", "<|v1|> costs <|v4|>."))
+        return Explanation("reason", "en", "", "model", (), (), prompt, texts)
 
 
 def entries(count: int = 10) -> list[Entry]:
@@ -60,6 +72,43 @@ def test_the_margin_rises_on_requests_held_out(base: Path, tmp_path: Path) -> No
     assert again.margin == pytest.approx(found.margin, abs=1e-3)
     with pytest.raises(UsageError, match="another base, other pairs"):
         prefer.prefer(str(base), entries(11), [], tmp_path / "out", OPTIONS, lambda _: None)
+    with pytest.raises(UsageError, match="or options"):
+        prefer.prefer(str(base), entries(), [], tmp_path / "out", replace(OPTIONS, beta=0.5), lambda _: None)
+
+
+def test_a_killed_run_goes_on(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the base wrote is kept, and training goes on from its last checkpoint."""
+    plain: Any = dpo.fit
+    written, begun = list[int](), list[int]()
+
+    class Writes(Two):
+        """Counts its texts."""
+
+        def explain(self, request: Request, options: ExplainOptions) -> Explanation:
+            """As Two does."""
+            written.append(1)
+            return super().explain(request, options)
+
+    @contextmanager
+    def writer(*_: object) -> Iterator[Writes]:
+        yield Writes()
+
+    def fit(*given: Any, **rest: Any) -> Any:
+        *rows, steps, options = given
+        begun.append(len(list(steps.glob("checkpoint-*"))))
+        if len(begun) == 1:
+            plain(*rows, steps, replace(options, steps=8), **rest)
+            raise KeyboardInterrupt
+        return plain(*given, **rest)
+
+    monkeypatch.setattr(prefer, "_writer", writer)
+    monkeypatch.setattr(dpo, "fit", fit)
+    run = ([request(price) for price in range(10)], tmp_path / "out", replace(OPTIONS, teach="reward"))
+    with pytest.raises(KeyboardInterrupt):
+        prefer.prefer(str(base), [], *run, lambda _: None)
+    assert len(written) == 12  # one for each request, and one for each of the two held out
+    found = prefer.prefer(str(base), [], *run, lambda _: None)
+    assert begun == [0, 1] and len(written) == 14 and found.kinds == {"best of n by reward": 10}
 
 
 def test_the_reference_is_the_base(base: Path, tmp_path: Path) -> None:
@@ -105,16 +154,6 @@ def test_self_training_asks_the_base_for_texts(base: Path, tmp_path: Path) -> No
 
 def test_self_training_learns_what_the_reward_likes(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the base's candidates the one that tells more is chosen, and gets likelier on requests that were held out."""
-
-    class Two:
-        """Writes the same two texts for everything."""
-
-        def explain(self, request: Request, options: ExplainOptions) -> Explanation:
-            """A good one and a poor one."""
-            plan = tuple(section.facts for section in request.sections)
-            prompt = selection.prompt(request, plan)
-            texts = tuple(slots.parse(text, prompt) for text in ("<|v1|> is a desk.", "<|v1|> costs <|v4|>."))
-            return Explanation("reason", "en", "", "model", (), (), prompt, texts)
 
     @contextmanager
     def writer(*_: object) -> Iterator[Two]:

@@ -88,3 +88,15 @@ def test_both_texts_stand_on_one_prompt() -> None:
     prompt, chosen, rejected = preferences.placed(Preference(request(), "At <|v4|>: a desk.", "<|v1|> is a desk.", "x"))
     assert [fact.key for fact in prompt.plan[0]] == ["price", "name"]
     assert slots.render(chosen, "en") == "At $120: a desk." and slots.render(rejected, "en") == "Oak desk is a desk."
+
+
+def test_what_people_made_of_a_candidate_decides() -> None:
+    """Of two candidates that are as good as each other for the checks, the one that people disliked is the worse."""
+    prompt = tasks.get("reason").prompt(request())
+    prompt = replace(prompt, plan=tuple(section.facts for section in prompt.request.sections))
+    texts = (GOOD, "<|v1|> is <|v4|>.")
+    candidates = [slots.parse(text, prompt) for text in texts]
+    assert preferences.from_candidates(prompt, candidates, "reward") == []
+    known = preferences.said([Entry(shown(texts[0]), (Event("down"),)), Entry(shown(texts[1], 99), (Event("down"),))])
+    (found,) = preferences.from_candidates(prompt, candidates, "reward", known)
+    assert (found.chosen, found.rejected) == (texts[1], texts[0])

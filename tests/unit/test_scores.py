@@ -28,8 +28,9 @@ def test_usr_by_hand() -> None:
 
 
 def test_fmr_by_hand() -> None:
-    """The second text lacks the feature of its reference: 2 of 3."""
-    assert features.fmr([{"pool", "room"}, {"room"}, {"bar"}], ["pool", "bar", "bar"]) == pytest.approx(2 / 3)
+    """The second text lacks the feature of its reference: 2 of 3; a reference without one does not count."""
+    found = features.fmr([{"pool", "room"}, {"room"}, {"bar"}, {"bar"}], ["pool", "bar", "bar", None])
+    assert found.value == pytest.approx(2 / 3)
 
 
 def test_fcr_by_hand() -> None:

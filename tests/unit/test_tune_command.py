@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -51,6 +51,26 @@ def test_options_of_a_search_take_as_many_steps_as_are_asked_for(tmp_path: Path)
     assert _tune.options(parser.parse_args(given)) == found
     more = _tune.options(parser.parse_args([*given, "--steps", "400"]))
     assert (more.rank, more.fit.rate, more.fit.steps, more.fit.save_every, more.fit.warmup) == (3, 0.02, 400, 40, 20)
+
+
+def test_what_is_given_beside_the_options_of_a_search_wins(tmp_path: Path) -> None:
+    """Even where it is the usual value; everything else is the file's."""
+    best = tmp_path / "best.json"
+    found = LoraOptions(rank=3, dropout=0.2, fit=FitOptions(steps=70, batch=4, rate=0.02, adversarial="fgm"))
+    best.write_text(json.dumps({"options": asdict(found)}), "utf-8")
+    parser = argparse.ArgumentParser()
+    _tune.add_lora(parser)
+    beside = ["--batch", "16", "--dropout", "0", "--checkpointing", "--evaluate-every", "7"]
+    mixed = _tune.options(parser.parse_args(["--data", "pairs.jsonl", "--options", str(best), *beside]))
+    fit = replace(found.fit, batch=16, checkpointing=True, save_every=7, warmup=3)
+    assert mixed == replace(found, dropout=0.0, fit=fit)
+
+
+def test_the_usual_options_have_one_home() -> None:
+    """What the command takes where nothing is given is what LoraOptions says."""
+    parser = argparse.ArgumentParser()
+    _tune.add_lora(parser)
+    assert _tune.options(parser.parse_args(["--data", "pairs.jsonl"])) == LoraOptions()
 
 
 def test_one_pair_is_too_few(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edgegen import catalog_read, schema
 from edgegen.catalog_read import BadRow, Row
-from edgegen.errors import DataError, MappingError, MissingExtraError, NotFoundError
-
-if TYPE_CHECKING:
-    pass
+from edgegen.errors import DataError, MappingError, NotFoundError, extra
 
 TEXT = (
     "text", "ref", "reference", "human reference", "target", "summary", "reason", "explanation", "review", "copy", "output",
@@ -72,11 +69,9 @@ def _lines(path: Path) -> Iterator[Row | BadRow]:
 
 
 def _parquet(path: Path) -> Iterator[Row]:
-    try:
+    with extra("Reading Parquet", "parquet"):
         import pyarrow
         import pyarrow.parquet
-    except ImportError as error:
-        raise MissingExtraError("Reading Parquet needs pyarrow. Install it: pip install 'edgegen[parquet]'.") from error
     try:
         table = pyarrow.parquet.read_table(path)
     except (pyarrow.ArrowException, OSError) as error:
