@@ -17,8 +17,12 @@ _HAN = re.compile(r"[㐀-䶿一-鿿]")
 _LATIN = re.compile(r"[a-z]{2,}")
 _WORD = re.compile(r"[a-z']+")
 _STUMBLE = re.compile(r"\b([a-z]+) +\1\b|(?<=\S) {2,}(?=\S)")
-# A sentence that stops where its object should stand: "The price is .", "comes with a." A clause of "what it is." may end so.
-_UNTOLD = re.compile(r"\b(?:a|an|the|its|their|your|our|my|every|and|or|but|nor) *[.!?]|\b(?:is|are|was|were|has|have) *[.!]")
+# A sentence that stops where its object should stand: "The price is .", "comes with a." A clause of "what it is." may end so, and
+# many a sentence with a preposition ("one to go for."), but with these only where something is missing.
+_UNTOLD = re.compile(
+    r"\b(?:a|an|the|its|their|your|our|my|every|and|or|but|nor|than|per|(?:comes?|equipped|along) with|"
+    r"(?:price|size|rating|total|range|choice) of) *[.!?]|\b(?:is|are|was|were|has|have) *[.!]"
+)
 _INDIRECT = re.compile(r"\b(?:what|how|where|which|who|as|all|that|than)\b")
 _PAIRS = ("“”", "「」", "『』", "()", "（）")
 _BULLETS = ("- ", "• ", "* ", "· ")

@@ -27,6 +27,8 @@ FORMS: list[tuple[Lang, str, str | None]] = [
     ("en", "Have a look <| at {name}, it costs {price}.", "form"), ("en", "about {name}? It costs {price}.", "form"),
     ("en", "{name} costs {price}. The brand is .", "form"), ("en", "{name} costs {price} and.", "form"),
     ("en", "It costs {price}. See what {name} is.", None), ("en", "It costs {price}. {name} comes with a.", "form"),
+    ("en", "It costs {price}. {name} comes with.", "form"), ("en", "{name} has a price of. It costs {price}.", "form"),
+    ("en", "At {price}, {name} is one to go for. It is one to be proud of.", None),
     ("en", "Have a 看 look at {name}, it costs {price}.", "language"),
     ("en", "{name} is worth a look today. It is worth a look today at {price}.", "repetition"),
     ("en", "{name} costs {price}. It costs {price}.", "repetition"), ("en", "See {name}. {name} costs {price}.", None),
