@@ -41,3 +41,12 @@ def test_what_is_not_installed_is_said_before_anything_is_learnt(tmp_path: Path)
         track.callbacks("wandb", tmp_path)
     with pytest.raises(OptionError, match="tensorboard, wandb, none"):
         FitOptions(track="paper")  # type: ignore[arg-type]
+
+
+def test_tensorboard_that_is_not_there_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Once, and training goes on; who wants none hears nothing."""
+    monkeypatch.setattr(track, "find_spec", lambda _: None)
+    assert not track.callbacks("none", tmp_path) and capsys.readouterr().err == ""
+    assert not track.callbacks("tensorboard", tmp_path) and "TensorBoard is not installed" in capsys.readouterr().err
