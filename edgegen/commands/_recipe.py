@@ -60,7 +60,7 @@ def options(
         raise UsageError(f"[{stage}]: {taken[0]} is for the run itself to set. Leave it out.")
     if strange:
         name = strange[0].removeprefix("--").partition("=")[0]
-        known = {name.replace("_", "-") for name in vars(parsed)} - {*own, *closed}
+        known = {name.replace("_", "-") for name in vars(parsed) if name[0] != "_"} - {*own, *closed}
         raise UsageError(f"[{stage}]: unknown option {name}.{_near(name, sorted(known))}")
     return parsed
 

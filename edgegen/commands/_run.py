@@ -137,6 +137,8 @@ def _tuning(run: _Run) -> Stage:
         losses = [entry["eval_loss"] for entry in _tune.tuned(args, progress).log if "eval_loss" in entry]
         return f"loss {losses[-1]:.4f} on pairs held out" if losses else "no pairs were held out"
 
+    if args.options is None:
+        vars(args).pop("_given", None)  # matters beside --options alone
     return run.stage("tune", args, {*own, "track"}, [run.merged], work)  # where losses go makes no other run
 
 

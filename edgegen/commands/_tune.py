@@ -30,7 +30,12 @@ class _Given(argparse.Action):
         """Of each option that is there: the parser, its namespace, the value, the option."""
         _, namespace, values, *_ = call
         setattr(namespace, self.dest, values)
-        namespace.given = {*getattr(namespace, "given", ()), self.dest}
+        namespace._given = sorted({*_named(namespace), self.dest})  # in order: recipes compare it between runs
+
+
+def _named(args: argparse.Namespace) -> set[str]:
+    """The options that were given."""
+    return set(getattr(args, "_given", ()))
 
 
 def add_lora(parser: argparse.ArgumentParser) -> None:
@@ -119,7 +124,7 @@ def run_search(args: argparse.Namespace) -> int:
     from edgegen.train import search
 
     train, held = pairs_of(args)
-    if tried := sorted(_TRIED & getattr(args, "given", set())):
+    if tried := sorted(_TRIED & _named(args)):
         raise UsageError(f"--{tried[0]} is what a search tries. Leave it out; which kinds and losses, say --kinds and --losses.")
     augments = (args.augments or args.augment.replace(",", "+")).split(",")
     space = search.Space(kinds=args.kinds.split(","), adversarial=args.losses.split(","), augments=augments)
@@ -172,7 +177,7 @@ def options(args: argparse.Namespace) -> LoraOptions:
     if args.options is None:
         return mine
     found: LoraOptions = _lora().from_json(args.options)
-    given = getattr(args, "given", set()) | ({"checkpointing"} if args.checkpointing else set())
+    given = _named(args) | ({"checkpointing"} if args.checkpointing else set())
     paced = _paced(args, args.steps or found.fit.steps) if given & {"steps", "evaluate_every"} else {}
     fit = replace(found.fit, **{f.name: getattr(mine.fit, f.name) for f in fields(mine.fit) if f.name in given} | paced)
     return replace(found, fit=fit, **{f.name: getattr(mine, f.name) for f in fields(mine) if f.name in given})
