@@ -111,7 +111,7 @@ def evaluate(
     answers, drafts = written[: len(cases)], written[len(cases) :]
     chooses = tasks.get(task).choices
     faults = [broken for draft in drafts if (broken := verdicts.of_draft(draft)) is not None]
-    run = _Run(lang, cases, answers, drafts, references, {} if chooses else _systems(answers, cases, references), faults)
+    run = _Run(lang, cases, answers, drafts, references, {} if chooses else _systems(answers, drafts, cases, references), faults)
     errors = _slot_errors(run)
     of_all = _measures(run, errors, against, engine)
     return Scored(_row(run, task, of_all), cases, answers, of_all, worst.of(answers, drafts, references, errors.get("model", ())))
@@ -133,12 +133,16 @@ def _row(run: _Run, task: str, found: Measures) -> Row:
         usr=features.usr(texts),
         repeated_4grams=scores.repeated_4grams(texts),
         median_s=median(answer.timings["total_s"] for answer in run.answers),
-        bleu={name: measure.value for name, measure in found.get("bleu", {}).items()},
-        rouge_l={name: measure.value for name, measure in found.get("rouge_l", {}).items()},
+        bleu=_of_readme(found, "bleu"),
+        rouge_l=_of_readme(found, "rouge_l"),
         accuracy=accuracy["model"].value if accuracy else None,
         figures=_figures(run, found),
         categories=_categories(run, found),
     )
+
+
+def _of_readme(found: Measures, score: str) -> dict[str, float]:
+    return {system: measure.value for system, measure in found.get(score, {}).items() if system != "unchecked"}
 
 
 # --- the scores
@@ -176,9 +180,11 @@ def _length(text: str) -> float:
 
 
 def _systems(
-    answers: Sequence[Explanation], cases: Sequence[Case], references: Sequence[Sequence[Told]]
+    answers: Sequence[Explanation], drafts: Sequence[Explanation], cases: Sequence[Case], references: Sequence[Sequence[Told]]
 ) -> dict[str, Sequence[Told]]:
     found: dict[str, Sequence[Told]] = {"model": [texts_of.told(answer.segments, answer.prompt) for answer in answers]}
+    if all(draft.candidates for draft in drafts):  # not where the template alone speaks, as of a bare name
+        found["unchecked"] = [_drafted(draft) for draft in drafts]
     found |= texts_of.baselines(cases, references)
     return found | ({"reference": [several[0] for several in references]} if references else {})
 
@@ -199,13 +205,18 @@ def _slot_errors(run: _Run) -> dict[str, list[SlotErrors]]:
     for i, (answer, draft) in enumerate(zip(run.answers, run.drafts, strict=True) if run.systems else ()):
         case, asked = run.cases[i], _asked(answer.prompt, run.cases[i])
         for system, texts in run.systems.items():
+            if system == "unchecked":
+                continue  # counted below, of every draft that wrote
             wanted = _shown(answer.prompt) if system == "model" else asked
             own = system not in texts_of.BORROWED or texts[i].of == case.request
             counted.setdefault(system, []).append(slot_error.errors(texts[i], wanted, run.lang, own=own))
         if draft.candidates:
-            told = texts_of.told(draft.candidates[0] or (), draft.prompt)
-            counted.setdefault("unchecked", []).append(slot_error.errors(told, _shown(draft.prompt), run.lang))
+            counted.setdefault("unchecked", []).append(slot_error.errors(_drafted(draft), _shown(draft.prompt), run.lang))
     return counted
+
+
+def _drafted(draft: Explanation) -> Told:
+    return texts_of.told(draft.candidates[0] or (), draft.prompt)
 
 
 def _shown(prompt: Prompt) -> slot_error.Asked:

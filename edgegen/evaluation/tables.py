@@ -60,25 +60,29 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def _against_references(rows: Sequence[Row]) -> str:
-    """Each score against references with the model's interval, beside the baselines."""
+    """Each score against references with the model's interval, beside its unchecked texts and the baselines."""
+    others = ("unchecked", *_SYSTEMS[1:])
     lines = [
-        [row.task, row.lang, name, *_with_interval(found["model"], 1), *(_plain(found.get(s), 1) for s in _SYSTEMS[1:])]
+        [row.task, row.lang, name, *_with_interval(found["model"], 1), *(_plain(found.get(s), 1) for s in others)]
         for row in rows for key, name in _NAMES.items() if (found := row.figures.get(key))
     ]  # fmt: skip
-    return _table(["task", "lang", "score", "model", "95 %", *_SYSTEMS[1:]], lines) if lines else ""
+    return _table(["task", "lang", "score", "model", "95 %", *others], lines) if lines else ""
 
 
 def _variety(rows: Sequence[Row]) -> str:
     """What a text tells and how varied texts are."""
     columns = (
-        "task", "lang", "slot error / unchecked / template / shuffled / constant", "FMR / FCR / DIV", "the same, references",
-        "distinct-1 / 2", "words, mean ± sd", "perplexity", "p95 s",
+        "task", "lang", "slot error / unchecked / template / shuffled / constant", "USR, the same", "rep-4, the same",
+        "FMR / FCR / DIV", "the same, references", "distinct-1 / 2", "words, mean ± sd", "perplexity", "p95 s",
     )  # fmt: skip
     return _table(columns, [[row.task, row.lang, *_told(row.figures)] for row in rows])
 
 
 def _told(found: Mapping[str, Mapping[str, Figure]]) -> Iterator[str]:
-    yield " / ".join(_share(_of(found, "slot_error", system)) for system in ("model", "unchecked", *_SYSTEMS[1:]))
+    systems = ("model", "unchecked", *_SYSTEMS[1:])
+    yield " / ".join(_share(_of(found, "slot_error", system)) for system in systems)
+    yield " / ".join(_plain(_of(found, "usr", system), 3) for system in systems)
+    yield " / ".join(_share(_of(found, "repeated_4grams", system)) for system in systems)
     for system in ("model", "reference"):
         yield " / ".join(_plain(_of(found, name, system), 2) for name in ("fmr", "fcr", "div"))
     yield " / ".join(_plain(_of(found, name), 3) for name in ("distinct_1", "distinct_2"))

@@ -13,10 +13,11 @@ from edgegen import scores
 from edgegen.domain import Fact, Kind, Request, Section
 from edgegen.engine.loop import Engine, Generation, Job
 from edgegen.engine.worker import Timings
-from edgegen.evaluate import Case, evaluate
-from edgegen.evaluation import measures
+from edgegen.evaluate import Case, Scored, evaluate
+from edgegen.evaluation import measures, tables
 from edgegen.evaluation.cases import Reference, merged
 from edgegen.evaluation.likelihood import losses
+from edgegen.evaluation.report import Evaluated
 from edgegen.explain import Explainer, ExplainOptions
 from tests.fakes.backend import VOCABULARY, FakeBackend, scripted
 
@@ -65,6 +66,17 @@ def test_an_untrue_sentence_is_counted_and_not_shown() -> None:
     assert row.bleu == {} and row.figures["grounded"]["unchecked"].value == 0.0
     (bad,) = found.bad
     assert bad.source == "template" and any("waterproof" in reason for reason in bad.reasons)
+
+
+def test_what_the_model_alone_writes_is_scored_too() -> None:
+    """Where the gate refuses all, the model's own text still shows how near it is to the references."""
+    case = Case(request("Tray"), (Reference("<|v1|> is yours for <|v4|> and no more."),))
+    with Engine(lambda: FakeBackend(scripted("<|v1|> is waterproof, yours for <|v4|> and no more."))) as engine:
+        row = evaluate(Explainer(engine), "reason", "en", [case], ExplainOptions(n=1)).row
+    rouge = row.figures["rouge_l"]
+    assert rouge["unchecked"].value > 80 > rouge["model"].value == rouge["template"].value
+    printed = tables.whole([Evaluated("a", "F32", 1, {}, [Scored(row, [], [], {}, [])])], None)
+    assert f"| {rouge['unchecked'].value:.1f} |" in printed
 
 
 def test_where_nothing_is_written() -> None:
