@@ -62,7 +62,8 @@ def test_checkpoints_and_packs_side_by_side(
     rows = [(row["task"], row["lang"], row["texts"]) for row in found["packs"][0]["rows"]]
     assert rows == [("reason", "en", 1), ("reason", "zh", 1)]
     scores = found["packs"][0]["rows"][1]["figures"]
-    assert set(scores["bleu"]) == set(scores["chrf"]) == {"model", "unchecked", "template", "shuffled", "constant"} and "bleu_words" in scores
+    systems = {"model", "unchecked", "template", "shuffled", "constant"}
+    assert set(scores["bleu"]) == set(scores["chrf"]) == systems and "bleu_words" in scores
     assert scores["perplexity"]["reference"]["value"] > 1 and scores["slot_error"]["reference"]["value"] == 0
     assert found["packs"][0]["losses"] == {"loss": [[1, 8], [2, 7], [3, 6]]}  # one point is no curve
     same = [row for row in found["comparison"]["rows"] if row["score"] == "perplexity"]
