@@ -65,6 +65,8 @@ def _changed(usual: LoraOptions, name: str, text: str) -> LoraOptions:
     if name not in own | within:
         raise OptionError(f"There is no option {name!r} to vary. Known: {', '.join(sorted(own | within))}.")
     value = _value(name, text, getattr(usual if name in own else usual.fit, name))
+    if name == "rank":  # as `train lora --rank` does: a rank is compared at one strength of the adapter
+        return replace(usual, rank=value, alpha=usual.alpha * value / usual.rank)
     return replace(usual, **{name: value}) if name in own else replace(usual, fit=replace(usual.fit, **{name: value}))
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -26,6 +27,7 @@ from edgegen.train.prepare.run import Prepared, prepare
 from edgegen.wire import request_to_json
 
 ASKED, PAIRS = "asked.jsonl", "pairs"
+_REQUEST = ("task", "lang", "sections", "choices")
 _SYSTEM: Mapping[Lang, str] = {
     "en": (
         "You write for a shop. Write {about}: at most {sentences} sentences of plain, friendly English. Use only the facts below "
@@ -98,16 +100,19 @@ def distill(
     if not (out / ASKED).is_file():
         raise DataError("There was nothing to ask: no product has the facts that the task needs.")
     rows = out / "texts.jsonl"
-    rows.write_text("".join(_rows(out / ASKED)), "utf-8")
+    rows.write_text("".join(_rows(out / ASKED, {_key(id_, request_to_json(request)) for id_, request in work})), "utf-8")
     return prepare({"train": rows}, out / PAIRS, PrepareOptions(kind="pairs"), say)
 
 
 def _left(work: Work, out: Path, options: DistillOptions) -> Work:
     """What has fewer answers than are asked for now. Rows of files from before `n` was kept are whole."""
-    done = {
-        (row["id"], row["task"], row["lang"]) for row in asked.read(out / ASKED) if row.get("n", options.n) >= options.n
-    }
-    return [(id_, request) for id_, request in work if (id_, request.task, request.lang) not in done]
+    done = {_key(row["id"], row) for row in asked.read(out / ASKED) if row.get("n", options.n) >= options.n}
+    return [(id_, request) for id_, request in work if _key(id_, request_to_json(request)) not in done]
+
+
+def _key(id_: str, request: Mapping[str, Any]) -> str:
+    """What was asked: a product whose facts have changed, or one of another catalogue, is asked for anew."""
+    return json.dumps([id_, *(request.get(key) for key in _REQUEST)], sort_keys=True)
 
 
 def _question(id_: str, request: Request, options: DistillOptions) -> Question:
@@ -117,9 +122,11 @@ def _question(id_: str, request: Request, options: DistillOptions) -> Question:
     return Question(row, messages(request), options.n, options.temperature, tokens, seed)
 
 
-def _rows(path: Path) -> Iterable[str]:
-    """A row for each text, as `prepare` reads pairs."""
+def _rows(path: Path, wanted: Container[str]) -> Iterable[str]:
+    """A row for each text on a request that is wanted, as `prepare` reads pairs."""
     for row in asked.read(path):
-        fields = {key: row[key] for key in ("task", "lang", "sections", "choices") if key in row}
+        if _key(row["id"], row) not in wanted:
+            continue
+        fields = {key: row[key] for key in _REQUEST if key in row}
         for text in row["texts"]:
             yield json.dumps({**fields, "original": text, "text": text}, ensure_ascii=False) + "\n"

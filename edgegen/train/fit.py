@@ -18,8 +18,10 @@ from transformers import (
     PrinterCallback,
     Trainer,
     TrainerCallback,
+    TrainerState,
 )
 from transformers import TrainingArguments as Arguments
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import get_last_checkpoint
 
 from edgegen.errors import DataError, OptionError
@@ -153,6 +155,7 @@ def fit(
         enable({"use_reentrant": False})
     stopping = [EarlyStoppingCallback(options.patience)] if options.patience else []
     trackers = track.callbacks(options.track, out)
+    last = get_last_checkpoint(str(out)) if out.is_dir() else None
     trainer = TextTrainer(
         options,
         model=model,
@@ -165,11 +168,23 @@ def fit(
     trainer.remove_callback(PrinterCallback)  # it would write to stdout
     try:
         with kinds.saving():
-            trainer.train(resume_from_checkpoint=get_last_checkpoint(str(out)) if out.is_dir() else None)
+            if last and (state := _ended(last, options)):  # where it went on, it would train one more step
+                trainer.state = state
+                best = Path(state.best_model_checkpoint or last)
+                trainer._load_from_checkpoint(str(best) if options.patience and best.is_dir() else last)
+            else:
+                trainer.train(resume_from_checkpoint=last)
     finally:
         del model.forward  # the class's own again
         _set_activation(base, SAVED)
     return list(trainer.state.log_history)
+
+
+def _ended(checkpoint: str, options: FitOptions) -> TrainerState | None:
+    """The state of a checkpoint after which nothing is left to train: all steps are done, or patience ended it."""
+    state = TrainerState.load_from_json(str(Path(checkpoint) / TRAINER_STATE_NAME))
+    control = state.stateful_callbacks.get("TrainerControl", {}).get("args", {})
+    return state if state.global_step >= options.steps or control.get("should_training_stop") else None
 
 
 def _check(model: GPT2LMHeadModel, valid: PairDataset | None, options: FitOptions) -> None:
@@ -233,6 +248,7 @@ def _arguments(out: Path, options: FitOptions, evaluate: bool) -> Arguments:
         logging_steps=options.log_every,
         eval_strategy="steps" if evaluate else "no",
         eval_steps=options.save_every,
+        restore_callback_states_from_checkpoint=True,  # how long patience has waited
         load_best_model_at_end=evaluate and options.patience > 0,
         metric_for_best_model="eval_loss",
         greater_is_better=False,

@@ -73,6 +73,8 @@ def read(path: Path) -> Iterator[Pair]:
 def _parse(line: bytes, where: str) -> Pair:
     try:
         return Pair.from_json(json.loads(line.decode("utf-8")))
+    except json.JSONDecodeError as error:
+        raise DataError(f"{where}: {error}. Each line is to be a pair as JSON; `edgegen train prepare` makes them.") from None
     except (ValueError, RecursionError, EdgegenError) as error:
         raise DataError(f"{where}: {error}") from None
 

@@ -41,7 +41,7 @@ def test_variants_differ_in_one_option() -> None:
         "usual": USUAL,
         "augment=order+dropout": replace(USUAL, augment=("order", "dropout")),
         "rate=1e-4": replace(USUAL, fit=replace(USUAL.fit, rate=1e-4)),
-        "rank=4": replace(USUAL, rank=4),
+        "rank=4": replace(USUAL, rank=4, alpha=2 * USUAL.alpha),  # the same strength
         "targets=c_attn+c_fc": replace(USUAL, targets=("c_attn", "c_fc")),
     }
     with pytest.raises(OptionError, match="no option 'rnk'.*rank"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from edgegen.errors import DataError, EngineError, OptionError, UsageError
 from edgegen.train import distill, endpoint, pairs
 from edgegen.train.distill import DistillOptions
 from edgegen.train.endpoint import EndpointOptions
+from edgegen.wire import request_to_json
 
 URL = EndpointOptions("http://model.test/v1", tries=3)
 TEXTS = ("{name} costs {price} and suits a small room.", "At {price}, {name} is easy to place.", "{name} lasts 25 years.")
@@ -111,6 +113,18 @@ def test_more_answers_are_asked_for_anew(tmp_path: Path) -> None:
     run(model, tmp_path, n=3)
     assert len(model.calls) == guess.questions == len(WORK)
     assert sum(call["n"] * call["max_tokens"] for call in model.calls) == guess.completion_tokens
+
+
+def test_a_product_whose_facts_changed_is_asked_for_anew(tmp_path: Path) -> None:
+    """And its former texts teach no more: an id alone does not say what was asked."""
+    run(Model(), tmp_path)
+    id_, request = WORK[0]
+    first, *rest = request.sections
+    facts = tuple(replace(f, value=f"New {f.value}") if f.key == "name" else f for f in first)
+    changed = [(id_, replace(request, sections=(replace(first, facts=facts), *rest)))]
+    assert distill.estimate([*changed, *WORK[1:]], tmp_path, DistillOptions(n=3)).questions == 1
+    assert len(list(distill._rows(tmp_path / distill.ASKED, {distill._key(id_, request_to_json(request))}))) == 3
+    assert not list(distill._rows(tmp_path / distill.ASKED, {distill._key(id_, request_to_json(changed[0][1]))}))
 
 
 def test_troubles_that_pass_are_waited_out(tmp_path: Path) -> None:

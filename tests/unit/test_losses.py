@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch.nn import functional
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import GPT2Config, GPT2LMHeadModel, TrainerCallback
 from transformers.activations import ACT2FN
 
 from edgegen.errors import DataError, OptionError
@@ -104,6 +104,18 @@ def trained(
     return net.state_dict(), log
 
 
+class Interrupt(TrainerCallback):  # type: ignore[misc]
+    """Ctrl-C after a step."""
+
+    def __init__(self, step: int) -> None:
+        self._step = step
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Before it is evaluated and saved."""
+        if state.global_step == self._step:
+            raise KeyboardInterrupt
+
+
 def test_each_option_changes_what_is_learnt(data: tuple[Any, PairDataset], tmp_path: Path) -> None:
     """Adversarial losses and the schedule give other weights; half batches twice, and computing anew, the same ones."""
     plain, _ = trained(data, tmp_path / "plain")
@@ -167,6 +179,31 @@ def test_patience_keeps_the_best(data: tuple[Any, PairDataset], tmp_path: Path) 
     with torch.no_grad():
         now = TextLoss(net.eval(), inputs["input_ids"], inputs["labels"]).plain().item()
     assert now == pytest.approx(min(losses), rel=0.05)
+
+
+@pytest.mark.parametrize("patience", [0, 2])
+def test_a_run_that_is_done_trains_no_further(data: tuple[Any, PairDataset], tmp_path: Path, patience: int) -> None:
+    """The same command again gives the same weights and the same log."""
+    (state, log), (again, other) = (trained(data, tmp_path / "steps", valid=True, patience=patience) for _ in range(2))
+    assert all(torch.equal(state[name], again[name]) for name in state)
+    losses, same = ([entry["loss"] for entry in one if "loss" in entry] for one in (log, other))
+    assert len(losses) == 6 and losses == same
+
+
+def test_patience_is_remembered(data: tuple[Any, PairDataset], tmp_path: Path) -> None:
+    """An interrupted run ends where an undisturbed one does, and what patience has ended trains no further."""
+
+    def steps(out: str, kill: int = 0) -> list[int]:
+        net, pairs = model(0.0, len(data[0])), data[1]
+        options = FitOptions(steps=12, batch=4, rate=1e-12, warmup=1, save_every=1, log_every=1, patience=4)  # no better, ever
+        log = fit(net, data[0], pairs, pairs, tmp_path / out, options, [Interrupt(kill)])
+        return [int(entry["step"]) for entry in log if "loss" in entry]
+
+    whole = steps("whole")
+    assert 4 <= len(whole) < 12 and steps("whole") == whole
+    with pytest.raises(KeyboardInterrupt):
+        steps("killed", len(whole) - 1)
+    assert steps("killed") == whole
 
 
 @pytest.mark.parametrize(

@@ -243,6 +243,19 @@ def test_a_folder_of_somebody_else_is_left_alone(made: Callable[..., Prepared], 
     assert (tmp_path / "out" / "train.jsonl").is_file()
 
 
+def test_pairs_of_ones_own_are_not_written_over(made: Callable[..., Prepared], tmp_path: Path) -> None:
+    """Neither files that have the names of ours, nor the data themselves, in a folder that a preparation made or not."""
+    own = tmp_path / "own" / "test.jsonl"
+    own.parent.mkdir()
+    own.write_text("mine")
+    with pytest.raises(UsageError, match=r"holds test\.jsonl, which no preparation wrote"):
+        prepare({"train": tmp_path / "none.csv"}, own.parent, PrepareOptions(), lambda _: None)
+    made(MR)
+    with pytest.raises(UsageError, match=r"train\.jsonl lies in .*out, which would be written anew"):
+        prepare({"train": tmp_path / "out" / "train.jsonl"}, tmp_path / "out", PrepareOptions(), lambda _: None)
+    assert own.read_text() == "mine" and (tmp_path / "out" / "train.jsonl").is_file()
+
+
 def test_options_check_themselves() -> None:
     """Each says its range."""
     with pytest.raises(OptionError, match="valid must be in"):

@@ -40,6 +40,8 @@ def prepare(files: Mapping[str, Path], out: Path, options: PrepareOptions, say: 
     Raises DataError, MappingError, MissingExtraError, NotFoundError, StorageError, UsageError; then nothing is written.
     """
     check_folder(out)
+    if lost := [path for path in files.values() if path.resolve().parent == out.resolve()]:
+        raise UsageError(f"{lost[0]} lies in {out}, which would be written anew without it. Choose another folder.")
     sources = {split: drafts.open_source(path, options) for split, path in files.items()}
     found = _drafts(sources, options)
     if sum(map(len, found.values())) < _LEAST:
@@ -63,7 +65,8 @@ def check_folder(out: Path) -> None:
     """Raise UsageError where the folder holds what no preparation wrote."""
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file. Choose a folder.")
-    other = sorted(path.name for path in out.iterdir() if path.name not in _MADE) if out.is_dir() else []
+    there = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
+    other = [name for name in there if name not in _MADE] if REPORT in there else there
     if other:
         raise UsageError(f"{out} holds {other[0]}, which no preparation wrote. Choose another folder.")
 
