@@ -16,12 +16,11 @@ import torch
 from datasets import Dataset
 from peft import PeftConfig, PeftModel
 from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast, PrinterCallback
-from transformers.trainer_utils import get_last_checkpoint
 from trl import DPOConfig, DPOTrainer
 
 from edgegen.errors import DataError
 from edgegen.train import track
-from edgegen.train.fit import FitOptions, Watch, bf16_pays, schedule
+from edgegen.train.fit import FitOptions, Watch, bf16_pays, last_checkpoint, schedule
 
 Row = dict[str, list[int]]
 """`prompt_ids`, `chosen_ids`, `rejected_ids`; both texts with their end token."""
@@ -48,7 +47,7 @@ def fit(
         callbacks=[Watch(), *track.callbacks(options.track, out)],
     )  # fmt: skip
     trainer.remove_callback(PrinterCallback)  # it would write to stdout
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(out)) if out.is_dir() else None)
+    trainer.train(resume_from_checkpoint=last_checkpoint(out))
     tuned = trainer.model
     del tuned.get_base_model().forward  # trl's; the class's own again
     return tuned, list(trainer.state.log_history)

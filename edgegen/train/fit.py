@@ -22,7 +22,7 @@ from transformers import (
 )
 from transformers import TrainingArguments as Arguments
 from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import get_last_checkpoint
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from edgegen.errors import DataError, OptionError
 from edgegen.progress import Progress, plain
@@ -155,7 +155,7 @@ def fit(
         enable({"use_reentrant": False})
     stopping = [EarlyStoppingCallback(options.patience)] if options.patience else []
     trackers = track.callbacks(options.track, out)
-    last = get_last_checkpoint(str(out)) if out.is_dir() else None
+    last = last_checkpoint(out)
     trainer = TextTrainer(
         options,
         model=model,
@@ -178,6 +178,13 @@ def fit(
         del model.forward  # the class's own again
         _set_activation(base, SAVED)
     return list(trainer.state.log_history)
+
+
+def last_checkpoint(out: Path) -> str | None:
+    """The last checkpoint in a folder that was written to its end: the state comes last, and a kill may cut one short."""
+    found = {path: path.parent.name.rpartition("-")[2] for path in out.glob(f"{PREFIX_CHECKPOINT_DIR}-*/{TRAINER_STATE_NAME}")}
+    last = max((path for path, step in found.items() if step.isdigit()), key=lambda path: int(found[path]), default=None)
+    return None if last is None else str(last.parent)
 
 
 def _ended(checkpoint: str, options: FitOptions) -> TrainerState | None:

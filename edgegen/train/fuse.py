@@ -73,6 +73,8 @@ def fuse(adapters: Sequence[Path], out: Path, options: FuseOptions, pairs: Seque
     Raises OptionError, NotFoundError, ConvertError where adapters do not go together, DataError.
     """
     weights = _weights(adapters, options)
+    if (out / "adapter").resolve() in [path.resolve() for path in adapters]:
+        raise OptionError(f"{out} holds one of the adapters, which would be written over. Choose another --out.")
     base = _one_base(adapters)
     opened = open_checkpoint(base)
     data = PairDataset(Encoder(opened.tokenizer), pairs, opened.model.config.n_positions)

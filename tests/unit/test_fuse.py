@@ -105,6 +105,8 @@ def test_what_does_not_go_together_is_refused(runs: tuple[Path, Path, Path], tmp
         fuse.fuse([adapters[0], tmp_path / "d" / "adapter"], out, FuseOptions())
     with pytest.raises(OptionError, match="two adapters or more"):
         fuse.fuse(adapters[:1], out, FuseOptions())
+    with pytest.raises(OptionError, match=r"holds one of the adapters, which would be written over"):
+        fuse.fuse(adapters, adapters[1].parent, FuseOptions())
     with pytest.raises(OptionError, match="2 adapters and 1 weights"):
         fuse.fuse(adapters, out, FuseOptions((1.0,)))
     with pytest.raises(NotFoundError, match=r"adapter_config\.json"):

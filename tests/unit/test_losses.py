@@ -190,6 +190,17 @@ def test_a_run_that_is_done_trains_no_further(data: tuple[Any, PairDataset], tmp
     assert len(losses) == 6 and losses == same
 
 
+def test_a_checkpoint_that_was_cut_short_is_passed_over(data: tuple[Any, PairDataset], tmp_path: Path) -> None:
+    """A kill while one is written leaves it without its state, which comes last: the one before it is whole."""
+    state, _ = trained(data, tmp_path / "steps")
+    last = tmp_path / "steps" / "checkpoint-6"
+    (last / "trainer_state.json").unlink()
+    assert fitting.last_checkpoint(tmp_path / "steps") == str(tmp_path / "steps" / "checkpoint-4")
+    again, _ = trained(data, tmp_path / "steps")
+    assert all(torch.equal(state[name], again[name]) for name in state)
+    assert fitting.last_checkpoint(tmp_path / "steps") == str(last) and fitting.last_checkpoint(tmp_path / "none") is None
+
+
 def test_patience_is_remembered(data: tuple[Any, PairDataset], tmp_path: Path) -> None:
     """An interrupted run ends where an undisturbed one does, and what patience has ended trains no further."""
 
