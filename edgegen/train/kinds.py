@@ -71,11 +71,16 @@ def prompts(model: Any) -> bool:
     return bool(getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False))
 
 
+def shrinks(model: Any) -> bool:
+    """Whether its ranks become fewer while it trains: AdaLoRA's, whose checkpoints so fit no fresh adapter."""
+    return isinstance(getattr(model, "active_peft_config", None), AdaLoraConfig)
+
+
 def penalty(model: Any) -> torch.Tensor | None:
     """AdaLoRA's penalty on factors that are not orthogonal, None for the other kinds."""
-    settings = getattr(model, "active_peft_config", None)
-    if not isinstance(settings, AdaLoraConfig):
+    if not shrinks(model):
         return None
+    settings = model.active_peft_config
     factors = [p if "lora_A" in name else p.T for name, p in model.named_parameters() if "lora_A" in name or "lora_B" in name]
     apart = [torch.linalg.matrix_norm(rows @ rows.T - torch.eye(len(rows), device=rows.device)) for rows in factors]
     result: torch.Tensor = settings.orth_reg_weight * torch.stack(apart).mean()
