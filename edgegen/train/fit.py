@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -185,9 +186,17 @@ def fit(
 
 def last_checkpoint(out: Path) -> str | None:
     """The last checkpoint in a folder that was written to its end: the state comes last, and a kill may cut one short."""
-    found = {path: path.parent.name.rpartition("-")[2] for path in out.glob(f"{PREFIX_CHECKPOINT_DIR}-*/{TRAINER_STATE_NAME}")}
-    last = max((path for path, step in found.items() if step.isdigit()), key=lambda path: int(found[path]), default=None)
+    states = [path for path in out.glob(f"{PREFIX_CHECKPOINT_DIR}-*/{TRAINER_STATE_NAME}") if _whole(path)]
+    last = max(states, key=lambda path: int(path.parent.name.removeprefix(f"{PREFIX_CHECKPOINT_DIR}-")), default=None)
     return None if last is None else str(last.parent)
+
+
+def _whole(state: Path) -> bool:
+    try:
+        json.loads(state.read_bytes())
+    except ValueError:
+        return False
+    return True
 
 
 def _ended(checkpoint: str, options: FitOptions) -> TrainerState | None:
