@@ -25,7 +25,7 @@ from transformers import TrainingArguments as Arguments
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from edgegen.errors import DataError, OptionError, UsageError
+from edgegen.errors import DataError, OptionError
 from edgegen.progress import Progress, plain
 from edgegen.train import kinds, track
 from edgegen.train.batches import MixedBatches, mixed
@@ -145,8 +145,9 @@ def fit(
 ) -> list[dict[str, float]]:  # fmt: skip
     """Train `model` in place with checkpoints in `out`, going on from the last one; returns the log of losses.
 
-    Raises OptionError for options that do not go with the model or the data, DataError where the loss is no number any more,
-    UsageError where `out` holds a run that cannot go on.
+    AdaLoRA begins anew: its ranks have shrunk, so no checkpoint fits a fresh adapter.
+
+    Raises OptionError for options that do not go with the model or the data, DataError where the loss is no number any more.
     """
     base: GPT2LMHeadModel = model.get_base_model() if hasattr(model, "get_base_model") else model
     _check(base, valid, options)
@@ -157,9 +158,7 @@ def fit(
         enable({"use_reentrant": False})
     stopping = [EarlyStoppingCallback(options.patience)] if options.patience else []
     trackers = track.callbacks(options.track, out)
-    last = last_checkpoint(out)
-    if last and kinds.shrinks(model):
-        raise UsageError(f"{out} holds a run of AdaLoRA, which cannot go on: its ranks have shrunk. Choose another --out.")
+    last = None if kinds.shrinks(model) else last_checkpoint(out)
     trainer = TextTrainer(
         options,
         model=model,

@@ -72,7 +72,7 @@ def prompts(model: Any) -> bool:
 
 
 def shrinks(model: Any) -> bool:
-    """Whether its ranks become fewer while it trains: AdaLoRA's, whose checkpoints so fit no fresh adapter."""
+    """Whether its ranks become fewer while it trains: AdaLoRA's."""
     return isinstance(getattr(model, "active_peft_config", None), AdaLoraConfig)
 
 

@@ -92,9 +92,9 @@ def test_every_kind_learns_and_merges(base: Path, tmp_path: Path, kind: kinds.Ki
     assert TextLoss(merged.model, batch["input_ids"], batch["labels"]).plain() < 1.3 * losses[-1] + 0.05
     ranks = [sum(row) for row in (config.get("rank_pattern") or {}).values()]
     assert (kind == "adalora") == bool(ranks) and (not ranks or 0 < sum(ranks) < 6 * len(ranks))
-    if kind == "adalora":
-        with pytest.raises(UsageError, match="AdaLoRA, which cannot go on"):
-            lora.tune(str(base), pairs(), (), tmp_path, replace(QUICK, kind=kind, fit=replace(QUICK.fit, steps=30)))
+    if kind == "adalora":  # no checkpoint of shrunk ranks fits a fresh adapter: the same command begins anew
+        again = lora.tune(str(base), pairs(), (), tmp_path, replace(QUICK, kind=kind, fit=replace(QUICK.fit, steps=30)))
+        assert [entry["loss"] for entry in again.log if "loss" in entry] == losses
 
 
 @pytest.mark.filterwarnings("ignore:`past_key_values` is deprecated:FutureWarning")  # PEFT's own
